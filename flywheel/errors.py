@@ -1,0 +1,55 @@
+"""Every error that a user can meet, as one clear sentence: what is wrong, where, and what to do.
+
+    FlywheelError
+      RecipeError      the recipe or a --set override is wrong; nothing has been started
+      SourceError      prompts cannot be read: no such file, a missing column, an empty split
+      StoreError       the store is locked, newer than this program, or refuses a row
+        ExamLeak       a training row comes from an exam prompt
+      WeightsError     a base or checkpoint does not exist, is corrupt, or does not fit
+      EngineError      an engine failed in a way that a restart may cure; steps retry it
+        EngineMissing  the engine's library is not installed; never retried
+        PromptTooLong  a prompt does not fit the context; never retried
+      TrainingError    the training child failed; its last words are in the message
+
+The command line prints the message alone and exits with 2; a traceback is shown only for bugs.
+"""
+
+
+class FlywheelError(Exception):
+    """Base of the tree above. The message is for the user."""
+
+
+class RecipeError(FlywheelError):
+    pass
+
+
+class SourceError(FlywheelError):
+    pass
+
+
+class StoreError(FlywheelError):
+    pass
+
+
+class ExamLeak(StoreError):
+    pass
+
+
+class WeightsError(FlywheelError):
+    pass
+
+
+class EngineError(FlywheelError):
+    pass
+
+
+class EngineMissing(EngineError):
+    pass
+
+
+class PromptTooLong(EngineError):
+    pass
+
+
+class TrainingError(FlywheelError):
+    pass

@@ -1,0 +1,298 @@
+"""The nouns: one schema per table, and the ids that name their rows.
+
+What moves between steps and components is a Polars frame with one of these schemas; what stays is a DuckDB table with the
+same columns (`schema/*.sql`). Rows are appended, never edited. An id is a hash of everything that could change the row's
+content, so making a row again is a no-op and a resume is a re-run.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+Message = dict[str, str]
+Chat = list[Message]
+"""Messages with `role` and `content`, as chat templates take them."""
+
+MESSAGE = pl.Struct({"role": pl.String, "content": pl.String})
+CHAT = pl.List(MESSAGE)
+TIME = pl.Datetime("us")
+
+PROMPTS = pl.Schema(
+    {
+        "id": pl.String,  # hash of the chat alone: an exam prompt stays one, whatever its reference
+        "chat": CHAT,
+        "reference": pl.String,  # the known answer, or NULL
+        "meta": pl.String,  # JSON that a verifier needs, or NULL
+        "source": pl.String,
+    }
+)
+DRAWS = pl.Schema(
+    {
+        "id": pl.String,
+        "engine": pl.String,
+        "n": pl.Int32,
+        "temperature": pl.Float64,
+        "top_p": pl.Float64,
+        "top_k": pl.Int32,
+        "max_tokens": pl.Int32,
+        "stop": pl.List(pl.String),
+        "seed": pl.Int64,
+    }
+)
+GENERATIONS = pl.Schema(
+    {
+        "id": pl.String,
+        "prompt": pl.String,
+        "checkpoint": pl.String,
+        "draw": pl.String,
+        "index": pl.Int32,  # 0..n-1 within its prompt
+        "role": pl.String,  # answer | judgment | critique | revision | proposal
+        "text": pl.String,
+        "finish_reason": pl.String,  # stop | length
+        "prompt_tokens": pl.Int32,
+        "tokens": pl.Int32,  # of the text, the end token included where the model wrote one
+        "logprob": pl.Float64,  # sum over those tokens, before temperature and truncation
+        "seed": pl.Int64,
+        "engine": pl.String,  # name and version
+        "template": pl.String,  # hash of the chat template
+        "created_at": TIME,
+    }
+)
+JUDGMENTS = pl.Schema(
+    {
+        "generation": pl.String,
+        "judge": pl.String,
+        "vote": pl.Int32,
+        "score": pl.Float64,  # NULL unless status is ok: a failed judgment is never a number
+        "status": pl.String,  # ok | unparsable | timeout | error | refused
+        "detail": pl.String,  # what the judge read or why it failed, or NULL
+        "trace": pl.String,  # the generation that holds the judge's words, or NULL for a rule
+    }
+)
+COMPARISONS = pl.Schema(
+    {
+        "a": pl.String,
+        "b": pl.String,
+        "order": pl.String,  # ab | ba
+        "judge": pl.String,
+        "vote": pl.Int32,
+        "verdict": pl.String,  # a | b | tie, or NULL unless status is ok
+        "status": pl.String,
+        "trace": pl.String,
+    }
+)
+SELECTIONS = pl.Schema(
+    {
+        "iteration": pl.String,
+        "position": pl.Int32,  # of the filter in the recipe
+        "filter": pl.String,
+        "generation": pl.String,
+        "kept": pl.Boolean,
+        "reason": pl.String,
+    }
+)
+EXAMPLES = pl.Schema(
+    {
+        "dataset": pl.String,
+        "position": pl.Int32,
+        "prompt": pl.String,
+        "chat": CHAT,
+        "chosen": pl.String,
+        "rejected": pl.String,  # NULL for supervised training
+        "weight": pl.Float64,
+        "origin": pl.String,  # real | synthetic
+        "generations": pl.List(pl.String),  # where it came from; empty for real
+    }
+)
+DATASETS = pl.Schema(
+    {"id": pl.String, "kind": pl.String, "rows": pl.Int64, "real": pl.Int64, "synthetic": pl.Int64, "created_at": TIME}
+)
+CHECKPOINTS = pl.Schema(
+    {
+        "id": pl.String,
+        "kind": pl.String,  # base | scratch | trained
+        "parent": pl.String,  # the checkpoint that it was initialised from, or NULL
+        "reference": pl.String,  # its reference policy, or NULL
+        "dataset": pl.String,  # or NULL
+        "trainer": pl.String,  # JSON of the trainer's settings, or NULL
+        "weights": pl.String,  # a folder below home, a folder elsewhere, or a Hub id; no part of the id
+        "created_at": TIME,
+    }
+)
+METRICS = pl.Schema({"checkpoint": pl.String, "step": pl.Int32, "name": pl.String, "value": pl.Float64})
+EXAMS = pl.Schema({"id": pl.String, "name": pl.String, "position": pl.Int32, "prompt": pl.String})
+GRADES = pl.Schema(
+    {
+        "checkpoint": pl.String,
+        "exam": pl.String,
+        "prompt": pl.String,
+        "n": pl.Int32,  # answers drawn
+        "correct": pl.Int32,  # of them right
+        "unscored": pl.Int32,  # of them without a judgment; counted as not right
+        "majority": pl.Boolean,  # whether the most frequent final answer is right, or NULL
+    }
+)
+RUNS = pl.Schema(
+    {"id": pl.String, "name": pl.String, "recipe": pl.String, "versions": pl.String, "seed": pl.Int64, "created_at": TIME}
+)
+ITERATIONS = pl.Schema(
+    {
+        "id": pl.String,
+        "run": pl.String,
+        "number": pl.Int32,
+        "policy": pl.String,  # the checkpoint that samples; NULL for iteration 0, which makes the base
+        "draw": pl.String,
+        "recipe": pl.String,
+        "created_at": TIME,
+    }
+)
+PROPOSALS = pl.Schema({"iteration": pl.String, "position": pl.Int32, "prompt": pl.String})
+DECISIONS = pl.Schema(
+    {
+        "iteration": pl.String,
+        "candidate": pl.String,
+        "incumbent": pl.String,
+        "decision": pl.String,  # promote | hold | roll back
+        "policy": pl.String,  # who samples next
+        "exam": pl.String,
+        "score": pl.Float64,  # the candidate's pass@1
+        "difference": pl.Float64,  # to the incumbent, with its 95% interval
+        "low": pl.Float64,
+        "high": pl.Float64,
+        "p": pl.Float64,
+        "gained": pl.Int32,  # items that only the candidate solves
+        "lost": pl.Int32,  # items that only the incumbent solves
+        "reason": pl.String,
+    }
+)
+EVENTS = pl.Schema(
+    {
+        "run": pl.String,
+        "iteration": pl.Int32,
+        "step": pl.String,
+        "kind": pl.String,  # done | failure | note
+        "rows": pl.Int64,
+        "tokens": pl.Int64,
+        "seconds": pl.Float64,
+        "detail": pl.String,
+        "created_at": TIME,
+    }
+)
+
+TABLES: Mapping[str, pl.Schema] = {
+    "prompts": PROMPTS,
+    "draws": DRAWS,
+    "generations": GENERATIONS,
+    "judgments": JUDGMENTS,
+    "comparisons": COMPARISONS,
+    "selections": SELECTIONS,
+    "examples": EXAMPLES,
+    "datasets": DATASETS,
+    "checkpoints": CHECKPOINTS,
+    "metrics": METRICS,
+    "exams": EXAMS,
+    "grades": GRADES,
+    "runs": RUNS,
+    "iterations": ITERATIONS,
+    "proposals": PROPOSALS,
+    "decisions": DECISIONS,
+    "events": EVENTS,
+}
+KEYS: Mapping[str, tuple[str, ...]] = {
+    "prompts": ("id",),
+    "draws": ("id",),
+    "generations": ("id",),
+    "judgments": ("generation", "judge", "vote"),
+    "comparisons": ("a", "b", "order", "judge", "vote"),
+    "selections": ("iteration", "position", "generation"),
+    "examples": ("dataset", "position"),
+    "datasets": ("id",),
+    "checkpoints": ("id",),
+    "metrics": ("checkpoint", "step", "name"),
+    "exams": ("id", "position"),
+    "grades": ("checkpoint", "exam", "prompt"),
+    "runs": ("id",),
+    "iterations": ("id",),
+    "proposals": ("iteration", "position"),
+    "decisions": ("iteration",),
+    "events": (),
+}
+"""What identifies a row. Adding a row whose key is there already changes nothing."""
+
+# What components see. The frame that a judge, a filter or a pick is given; never a table of its own.
+ANSWERS = pl.Schema(
+    {
+        "chat": pl.Int64,  # position of the chat in the call
+        "index": pl.Int32,
+        "text": pl.String,
+        "finish_reason": pl.String,
+        "prompt_tokens": pl.Int32,
+        "tokens": pl.Int32,
+        "logprob": pl.Float64,
+    }
+)
+SUBJECTS = pl.Schema(
+    {
+        "generation": pl.String,
+        "prompt": pl.String,
+        "chat": CHAT,
+        "reference": pl.String,
+        "meta": pl.String,
+        "index": pl.Int32,
+        "text": pl.String,
+        "finish_reason": pl.String,
+        "tokens": pl.Int32,
+        "logprob": pl.Float64,
+    }
+)
+VOTE = pl.Struct({"judge": pl.String, "vote": pl.Int32, "score": pl.Float64, "status": pl.String})
+JUDGED = pl.Schema({**SUBJECTS, "score": pl.Float64, "votes": pl.List(VOTE)})
+"""SUBJECTS with `score`, the mean of the first judge's valid votes (NULL if there is none), and all `votes`."""
+PICKED = pl.Schema(
+    {
+        "prompt": pl.String,
+        "chosen": pl.String,
+        "rejected": pl.String,
+        "weight": pl.Float64,
+        "generations": pl.List(pl.String),
+    }
+)
+WORKED = pl.Schema({"chat": CHAT, "completion": pl.String})
+"""Worked examples: what a warm start learns from."""
+
+
+def content_id(*parts: Any) -> str:
+    """20 hex digits (80 bits) that name `parts`: JSON values, told apart by type and order."""
+    text = json.dumps(parts, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=10).hexdigest()
+
+
+def prompt_id(chat: Sequence[Mapping[str, str]]) -> str:
+    return content_id("prompt", [[message["role"], message["content"]] for message in chat])
+
+
+def generation_id(prompt: str, checkpoint: str, draw: str, index: int) -> str:
+    return content_id("generation", prompt, checkpoint, draw, index)
+
+
+def request_seed(draw: str, prompt: str) -> int:
+    """The seed of one prompt's request, 0 <= seed < 2**31: the same seed for all prompts would correlate their draws."""
+    return int(content_id("seed", draw, prompt)[:8], 16) & 0x7FFF_FFFF
+
+
+def prompts_frame(rows: Iterable[Mapping[str, Any]], source: str) -> pl.DataFrame:
+    """PROMPTS from rows with `chat` and, where known, `reference` and `meta`; a chat that comes twice is kept once."""
+    full = [
+        {
+            "id": prompt_id(row["chat"]),
+            "chat": row["chat"],
+            "reference": row.get("reference"),
+            "meta": row.get("meta"),
+            "source": source,
+        }
+        for row in rows
+    ]
+    return pl.DataFrame(full, schema=PROMPTS, orient="row").unique("id", keep="first", maintain_order=True)
