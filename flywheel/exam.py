@@ -1,0 +1,170 @@
+"""The statistics of an exam: pass@k, maj@k, and whether one checkpoint is better than another. No I/O.
+
+A promotion rests on a paired test: both checkpoints answer the same items, and what counts is the difference on each.
+"""
+
+from typing import Any, NamedTuple, overload
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy import stats
+
+from flywheel.recipe import Gate
+from flywheel.tables import GRADES
+
+RESAMPLES = 10_000
+NEGLIGIBLE = 1e-40  # below this a term adds nothing to a p-value that anyone would read
+
+
+@overload
+def pass_at_k(n: int, c: int, k: int) -> float: ...
+@overload
+def pass_at_k(n: NDArray[np.int_], c: NDArray[np.int_], k: int) -> NDArray[np.float64]: ...
+@overload
+def pass_at_k(n: pl.Expr, c: pl.Expr, k: int) -> pl.Expr: ...
+def pass_at_k(n: Any, c: Any, k: int) -> Any:
+    """Chance that one of k answers is right, when c of n were: 1 - C(n-c, k) / C(n, k), unbiased. Needs k <= n."""
+    missed: Any = 1.0
+    for i in range(k):  # a factor is 0 from i = n - c on, so the product stays 0 where fewer than k answers are wrong
+        missed = missed * ((n - c - i) / (n - i))
+    return 1.0 - missed
+
+
+def maj_at_k(judged: pl.DataFrame, k: int) -> pl.DataFrame:
+    """Whether the most frequent final answer among each prompt's first k is right: `prompt`, `majority`.
+
+    Wants `prompt`, `index`, `score` and `detail`, the final answer that the judge read. An answer without one does not
+    vote; of two that are as frequent the one that came first wins. NULL if the judge reads no final answers at all.
+    """
+    voting = judged.sort("prompt", "index").filter(pl.col("index") < k, pl.col("detail").is_not_null())
+    if voting.is_empty():
+        return judged.select("prompt", majority=pl.lit(None, pl.Boolean)).unique("prompt", maintain_order=True)
+    winners = (
+        voting.group_by("prompt", "detail", maintain_order=True)
+        .agg(votes=pl.len(), majority=_right(pl.col("score").max()))
+        .sort("votes", descending=True, maintain_order=True)  # a stable sort, so the first of equals stays first
+        .unique("prompt", keep="first", maintain_order=True)
+    )
+    return (
+        judged.select("prompt")
+        .unique("prompt", maintain_order=True)
+        .join(winners, on="prompt", how="left", maintain_order="left")
+        .select("prompt", pl.col("majority").fill_null(False))
+    )
+
+
+def grade(judged: pl.DataFrame, checkpoint: str, exam: str) -> pl.DataFrame:
+    """GRADES from rows as maj_at_k wants them, one for each answer; a NULL score is unscored and not right."""
+    counts = judged.group_by("prompt", maintain_order=True).agg(
+        n=pl.len(), correct=_right(pl.col("score")).sum(), unscored=pl.col("score").is_null().sum()
+    )
+    graded = counts.join(maj_at_k(judged, judged.height), on="prompt", how="left", maintain_order="left")
+    return graded.with_columns(checkpoint=pl.lit(checkpoint), exam=pl.lit(exam)).select(GRADES.names()).cast(GRADES)
+
+
+class Comparison(NamedTuple):
+    """A candidate against the incumbent on the same items. Scores are pass@1; the interval covers 95%."""
+
+    items: int
+    score: float
+    incumbent: float
+    difference: float
+    low: float
+    high: float
+    p: float  # two-sided
+    gained: int  # items that only the candidate solves: with most of its answers right
+    lost: int  # items that only the incumbent solves
+
+
+def compare(candidate: pl.DataFrame, incumbent: pl.DataFrame, seed: int = 0) -> Comparison:
+    """Compare two checkpoints' GRADES of the same exam, item by item. ValueError if the items differ."""
+    pairs = candidate.select("prompt", "n", "correct").join(
+        incumbent.select("prompt", "n", "correct"), on="prompt", suffix="_before", validate="1:1"
+    )
+    if not candidate.height == incumbent.height == pairs.height > 0:
+        raise ValueError(
+            f"these exams differ in their items: {candidate.height} and {incumbent.height}, "
+            f"of which {pairs.height} are in both"
+        )
+    n, correct, n_before, correct_before = (
+        pairs[name].to_numpy().astype(np.int64) for name in ("n", "correct", "n_before", "correct_before")
+    )
+    scale = int(np.lcm.reduce(np.concatenate([n, n_before])))  # counts in this unit are whole numbers on both sides
+    differences = correct * (scale // n) - correct_before * (scale // n_before)
+    low, high = bootstrap(differences / scale, seed)
+    solved, solved_before = 2 * correct > n, 2 * correct_before > n_before
+    return Comparison(
+        items=pairs.height,
+        score=float(np.mean(correct / n)),
+        incumbent=float(np.mean(correct_before / n_before)),
+        difference=float(differences.mean() / scale),
+        low=low,
+        high=high,
+        p=sign_flip(differences),
+        gained=int(np.sum(solved & ~solved_before)),
+        lost=int(np.sum(solved_before & ~solved)),
+    )
+
+
+def bootstrap(differences: NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
+    """The 95% percentile interval of the mean, items resampled with replacement."""
+    values, counts = np.unique(differences, return_counts=True)
+    items = len(differences)
+    # Few values are distinct, so to draw how often each comes is to draw the items, in a fraction of the memory.
+    drawn = np.random.default_rng(seed).multinomial(items, counts / items, size=RESAMPLES)
+    low, high = np.quantile(drawn @ values / items, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def sign_flip(differences: NDArray[np.int64]) -> float:
+    """Exact two-sided p of the paired permutation test: each item's sign is as likely + as -.
+
+    Items that differ by the same amount v move the sum by v times a binomial, and the sum's distribution is the
+    convolution of these. With one answer for each item there is one such binomial: the exact McNemar test.
+    """
+    sizes, counts = np.unique(np.abs(differences[differences != 0]), return_counts=True)
+    total = int(sizes @ counts)
+    chance = np.ones(1)  # of each number of points on the candidate's side, 0..total
+    for size, count in zip(sizes.tolist(), counts.tolist(), strict=True):
+        wider = np.zeros(len(chance) + size * count)
+        binomial = stats.binom.pmf(np.arange(count + 1), count, 0.5)
+        for side in np.flatnonzero(binomial > NEGLIGIBLE).tolist():
+            wider[side * size : side * size + len(chance)] += binomial[side] * chance
+        chance = wider
+    won = np.arange(total + 1)
+    extreme = np.abs(2 * won - total) >= abs(int(differences.sum()))
+    return float(min(1.0, chance[extreme].sum()))
+
+
+def decide(comparison: Comparison, gate: Gate) -> tuple[str, str]:
+    """What the gate makes of it, promote | hold | roll back, and why in words."""
+    significant = comparison.p < gate.alpha and comparison.difference != 0
+    if gate.promote == "always":
+        return "promote", f"promoted, as every checkpoint is: {tell(comparison)}"
+    if significant and comparison.difference > 0:
+        return "promote", f"promoted: {tell(comparison)}"
+    if significant:
+        return "roll back", f"rolled back, significantly worse at level {gate.alpha:g}: {tell(comparison)}"
+    if gate.promote == "not worse":
+        return "promote", f"promoted, not significantly worse at level {gate.alpha:g}: {tell(comparison)}"
+    return "hold", f"held, not significantly better at level {gate.alpha:g}: {tell(comparison)}"
+
+
+def tell(comparison: Comparison) -> str:
+    """The numbers of a comparison in words."""
+    it = comparison
+    return (
+        f"solves {it.score:.3f}, the incumbent {it.incumbent:.3f}: {100 * it.difference:+.1f} points "
+        f"(95% interval {100 * it.low:.1f} to {100 * it.high:.1f}, p = {short(it.p)}; "
+        f"{it.gained} gained, {it.lost} lost of {it.items})"
+    )
+
+
+def short(p: float) -> str:
+    """A p-value in two digits, in one where it is tiny."""
+    return f"{p:.2g}" if p >= 1e-4 else f"{p:.0e}".replace("e-0", "e-")
+
+
+def _right(score: pl.Expr) -> pl.Expr:
+    return (score > 0.5).fill_null(False)
