@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import polars as pl
 
@@ -124,6 +124,7 @@ class Lora:
 class Sft:
     """Supervised fine-tuning with TRL; the loss is on the completion only. batch_size counts sequences per step."""
 
+    child: ClassVar[str] = "flywheel.training.child"  # the module that runs a Job with these settings, in a process of its own
     lr: float = 1e-5
     epochs: float = 1.0
     max_steps: int = -1  # overrides epochs where positive

@@ -49,7 +49,7 @@ GENERATIONS = pl.Schema(
         "checkpoint": pl.String,
         "draw": pl.String,
         "index": pl.Int32,  # 0..n-1 within its prompt
-        "role": pl.String,  # answer | judgment | critique | revision | proposal
+        "role": pl.String,  # answer | exam | judgment | critique | revision | proposal
         "text": pl.String,
         "finish_reason": pl.String,  # stop | length
         "prompt_tokens": pl.Int32,
@@ -110,6 +110,7 @@ EXAMPLES = pl.Schema(
 DATASETS = pl.Schema(
     {"id": pl.String, "kind": pl.String, "rows": pl.Int64, "real": pl.Int64, "synthetic": pl.Int64, "created_at": TIME}
 )
+ITERATION_DATASETS = pl.Schema({"iteration": pl.String, "dataset": pl.String})
 CHECKPOINTS = pl.Schema(
     {
         "id": pl.String,
@@ -191,6 +192,7 @@ TABLES: Mapping[str, pl.Schema] = {
     "selections": SELECTIONS,
     "examples": EXAMPLES,
     "datasets": DATASETS,
+    "iteration_datasets": ITERATION_DATASETS,
     "checkpoints": CHECKPOINTS,
     "metrics": METRICS,
     "exams": EXAMS,
@@ -210,6 +212,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "selections": ("iteration", "position", "generation"),
     "examples": ("dataset", "position"),
     "datasets": ("id",),
+    "iteration_datasets": ("iteration",),
     "checkpoints": ("id",),
     "metrics": ("checkpoint", "step", "name"),
     "exams": ("id", "position"),

@@ -1,0 +1,83 @@
+"""The exam: the new checkpoint and the incumbent on the same held-out prompts, and who samples next."""
+
+from collections.abc import Iterator
+
+import polars as pl
+
+from flywheel import history
+from flywheel.answers import answer, judge_answers
+from flywheel.exam import compare, decide, grade, maj_at_k, pass_at_k
+from flywheel.learn import candidate
+from flywheel.tables import DECISIONS
+from flywheel.turn import Progress, Turn, exam_id
+
+
+def examine(turn: Turn) -> Iterator[Progress]:
+    """Grade the candidate, compare it with the incumbent item by item, and write down who samples next and why."""
+    prompts = turn.recipe.exam.prompts()
+    exam, new = exam_id(turn, prompts["id"].to_list()), candidate(turn)
+    tokens = 0
+    if new is not None:
+        for done, tokens in graded(turn, new, exam, prompts):
+            yield turn.progress("examine", done, len(prompts), tokens)
+    decision = decided(turn, new, exam)
+    turn.store.add("decisions", pl.DataFrame([decision], schema=DECISIONS))
+    yield turn.progress("examine", len(prompts), len(prompts), tokens, note=str(decision["reason"]))
+
+
+def graded(turn: Turn, checkpoint: str, exam: str, prompts: pl.DataFrame) -> Iterator[tuple[int, int]]:
+    """Answer, judge and grade the exam; yields prompts answered and tokens."""
+    sampling, judge, seed = turn.recipe.exam.sampling, turn.recipe.exam.judge, turn.recipe.seed
+    yield from answer(turn, prompts, checkpoint, sampling, seed, "exam")
+    draw = turn.draw(sampling, seed)
+    for _ in judge_answers(turn, prompts, checkpoint, draw, judge):
+        pass
+    answers = history.answered(turn.store, checkpoint, draw, prompts["id"].to_list(), judge.name)
+    turn.store.add("grades", grade(answers, checkpoint, exam))
+
+
+def decided(turn: Turn, new: str | None, exam: str) -> dict[str, object]:
+    """The row of DECISIONS."""
+    row: dict[str, object] = {"iteration": turn.id, "candidate": new, "incumbent": turn.policy, "exam": exam}
+    if turn.number == 0:
+        assert new is not None
+        score = pass_rate(turn, new, exam)
+        reason = f"the base solves {score:.3f}" + at_k(turn, new)
+        return row | {"decision": "promote", "policy": new, "score": score, "reason": reason}
+    assert turn.policy is not None
+    if new is None:
+        reason = "hold: no answer was kept, so there was nothing to train on"
+        return row | {"decision": "hold", "policy": turn.policy, "reason": reason}
+    result = compare(history.grades(turn.store, new, exam), history.grades(turn.store, turn.policy, exam))
+    decision, reason = decide(result, turn.recipe.gate)
+    policy = {"promote": new, "hold": turn.policy, "roll back": best(turn)}[decision]
+    shown = {name: value for name, value in result._asdict().items() if name in DECISIONS}
+    return row | shown | {"decision": decision, "policy": policy, "reason": reason + at_k(turn, new)}
+
+
+def pass_rate(turn: Turn, checkpoint: str, exam: str) -> float:
+    grades = history.grades(turn.store, checkpoint, exam)
+    return float((grades["correct"] / grades["n"]).mean())  # type: ignore[arg-type]
+
+
+def best(turn: Turn) -> str:
+    """The promoted checkpoint with the highest score: where a roll back goes."""
+    promoted = history.decisions(turn.store, turn.run).filter(pl.col("decision") == "promote")
+    return str(promoted.sort("score", descending=True, maintain_order=True)["candidate"][0])
+
+
+def at_k(turn: Turn, checkpoint: str) -> str:
+    """pass@k and maj@k of the exam in words, for each k of the recipe above 1."""
+    exam = turn.recipe.exam
+    ks = [k for k in exam.ks if k > 1]
+    if not ks:
+        return ""
+    draw = turn.draw(exam.sampling, turn.recipe.seed)
+    answers = history.answered(turn.store, checkpoint, draw, exam.prompts()["id"].to_list(), exam.judge.name)
+    counts = grade(answers, checkpoint, "").select("n", "correct")
+    told = [
+        f"pass@{k} {counts.select(pass_at_k(pl.col('n'), pl.col('correct'), k).mean()).item():.3f}, "
+        f"maj@{k} {maj_at_k(answers, k)['majority'].mean() or 0.0:.3f}"
+        for k in ks
+    ]
+    return "; " + "; ".join(told)

