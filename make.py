@@ -1,0 +1,194 @@
+#!/usr/bin/env python3
+"""One command from a fresh clone to a running flywheel. Needs nothing but Python 3.11+ on Linux x86-64.
+
+    python3 make.py quickstart [...]   set up, then `flywheel run quickstart ...`
+    python3 make.py test [...]         set up, then `pytest ...`
+    python3 make.py setup              set up only: .venv, with the versions of requirements/lock-<cpu|gpu>.txt
+    python3 make.py lock [--upgrade]   resolve both locks anew from pyproject.toml
+
+Set-up runs once: .venv holds a stamp of what it was made from, written last, so an interrupted one starts over.
+FLYWHEEL_DEVICE=cpu|gpu chooses the lock; without it, a CUDA device does.
+"""
+
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036  (an older Python gets a sentence, not a traceback)
+    sys.exit(
+        f"flywheel needs Python 3.11 or newer, and this is {sys.version.split()[0]}. Call make.py with a newer one."
+    )
+
+import ast
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+REQUIREMENTS = ROOT / "requirements"
+VENV = ROOT / ".venv"
+BIN = VENV / "bin"
+STAMP = VENV / "flywheel-stamp"
+PIP_INSTALL = (BIN / "uv", "pip", "install", "--no-deps")
+TORCH_INDEX = "https://download.pytorch.org/whl/cpu"  # the CPU builds; the usual index has only the CUDA ones
+
+FROM_PIP = {  # uv reads none of pip's settings
+    "index-url": "UV_DEFAULT_INDEX",
+    "find-links": "UV_FIND_LINKS",
+    "cert": "SSL_CERT_FILE",
+    "default-timeout": "UV_HTTP_TIMEOUT",
+    "timeout": "UV_HTTP_TIMEOUT",
+}
+QUIET = {  # nothing that runs here reports home
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+def cores() -> int:
+    """CPUs that this process may use: its affinity, or less where a container has a smaller quota."""
+    allowed, quota = len(os.sched_getaffinity(0)), Path("/sys/fs/cgroup/cpu.max")
+    limit, period = quota.read_text().split() if quota.exists() else ("max", "1")
+    return allowed if limit == "max" else max(1, min(allowed, int(limit) // int(period)))
+
+
+def device() -> str:
+    """`cpu` or `gpu`: FLYWHEEL_DEVICE, or what shows itself (WSL has no device file, only nvidia-smi)."""
+    if chosen := os.environ.get("FLYWHEEL_DEVICE"):
+        return chosen if chosen in ("cpu", "gpu") else sys.exit(f"FLYWHEEL_DEVICE is {chosen!r}: say cpu or gpu.")
+    smi = shutil.which("nvidia-smi")
+    listed = subprocess.run([smi, "-L"], capture_output=True, text=True).stdout if smi else ""
+    return "gpu" if listed.startswith("GPU ") or any(Path("/dev").glob("nvidia[0-9]*")) else "cpu"
+
+
+def lock_of(device: str) -> Path:
+    """The lock of a device: the only place that an installed version comes from."""
+    return REQUIREMENTS / f"lock-{device}.txt"
+
+
+def pins(lock: Path) -> dict[str, str]:
+    """Name to version, for every `name==version` line of a lock; nothing if there is none yet."""
+    return dict(re.findall(r"^([\w.-]+)==(\S+)$", lock.read_text(), re.MULTILINE)) if lock.exists() else {}
+
+
+def child_env() -> dict[str, str]:
+    """The environment of what runs in .venv; what the user has set stays."""
+    # OpenMP threads beyond the free CPUs wait for each other: sampling was measured to run 10 to 40 times slower.
+    defaults = QUIET | {"OMP_NUM_THREADS": str(cores())}
+    path = os.pathsep.join([str(BIN), os.environ.get("PATH", os.defpath)])
+    return defaults | dict(os.environ) | {"VIRTUAL_ENV": str(VENV), "PATH": path}
+
+
+def uv_env() -> dict[str, str]:
+    """The same for uv: pip's settings under uv's names, and bytecode (`import vllm` takes 16 s without, 8 s with)."""
+    listing = subprocess.run([BIN / "pip", "config", "list"], capture_output=True, text=True).stdout
+    found = re.findall(r"^(?:global|install|:env:)\.([\w-]+)=(.+)$", listing, re.MULTILINE)
+    settings = {name: ast.literal_eval(value) for name, value in reversed(found)}  # pip lists the strongest first
+    from_pip = {FROM_PIP[name]: ",".join(value.split()) for name, value in settings.items() if name in FROM_PIP}
+    return {"UV_COMPILE_BYTECODE": "1"} | from_pip | child_env()
+
+
+def call(*command: str | Path, env: dict[str, str] | None = None) -> None:
+    """Run a command to its end; if it fails, so do we."""
+    if subprocess.run(command, env=env, cwd=ROOT).returncode:
+        sys.exit(
+            f"make.py stopped: `{' '.join(map(str, command))}` failed, see above. Once that is mended, call it again."
+        )
+
+
+def make_venv(uv: str) -> None:
+    """An empty .venv that holds pip and uv."""
+    call(sys.executable, "-m", "venv", "--clear", VENV)
+    call(BIN / "pip", "install", "--quiet", f"uv=={uv}")
+
+
+def has_wheel(torch: str, env: dict[str, str]) -> bool:
+    """Whether a find-links folder holds this torch. If not, PyTorch's index has it."""
+    folders = [Path(folder.removeprefix("file://")) for folder in env.get("UV_FIND_LINKS", "").split(",") if folder]
+    return any(any(folder.glob(f"torch-{torch}-*.whl")) for folder in folders)
+
+
+def install(device: str) -> None:
+    """Fill an empty .venv with what the lock says, then with the project itself (editable)."""
+    lock, compiled = pins(lock_of(device)), REQUIREMENTS / "needs-compiler.txt"
+    env = uv_env()
+    if device == "cpu" and not has_wheel(lock["torch"], env):
+        call(*PIP_INSTALL, "--default-index", TORCH_INDEX, f"torch=={lock['torch']}", env=env)
+    limits = REQUIREMENTS / f"overrides-{device}.txt"  # says which build of torch may not be taken
+    call(*PIP_INSTALL, "-r", lock_of(device), "-c", limits, "--excludes", compiled, env=env)
+    # Last and on its own, because it may fail: only what names it needs it.
+    if subprocess.run([*PIP_INSTALL, "-r", compiled, "-c", lock_of(device)], env=env).returncode:
+        print(f"Going on without what could not be compiled: {compiled.name} says what that costs.", flush=True)
+    call(*PIP_INSTALL, "--no-build-isolation", "--editable", ROOT, env=env)
+
+
+def fingerprint(device: str) -> str:
+    """What an environment depends on; the settings of the tools in pyproject.toml are no part of it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    parts = [str(ROOT), sys.version, lock_of(device).read_text(), repr((project["build-system"], project["project"]))]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def set_up() -> None:
+    """Make .venv, unless its stamp says that it was made from this very lock, project, Python and place."""
+    chosen = device()
+    wanted = fingerprint(chosen)
+    if STAMP.exists() and STAMP.read_text() == wanted:
+        return
+    print(f"Setting up {VENV} from {lock_of(chosen).name} (once; a minute or two).", flush=True)
+    make_venv(pins(lock_of(chosen))["uv"])
+    install(chosen)
+    STAMP.write_text(wanted)
+
+
+def resolve(device: str, *options: str) -> None:
+    """Write one lock from pyproject.toml and the overrides; a pin that the file already holds stays if it can."""
+    env, torch = uv_env(), pins(lock_of("gpu")).get("torch")
+    extras = [f"--extra={name}" for name in ("train", "tasks", "flows", "dev", f"vllm-{device}")]
+    overrides = [f"--overrides={REQUIREMENTS / name}.txt" for name in ("overrides", f"overrides-{device}")]
+    target = ["--python-version=3.11", "--python-platform=x86_64-manylinux_2_28", f"--output-file={lock_of(device)}"]
+    asks = device == "cpu" and not has_wheel(f"{torch}+cpu", env)
+    index = ["--index", TORCH_INDEX, "--index-strategy=unsafe-best-match"] if asks else []
+    shape = ["--quiet", "--no-emit-index-url", "--no-annotate", "--custom-compile-command=python3 make.py lock"]
+    call(
+        BIN / "uv", "pip", "compile", "pyproject.toml", *extras, *overrides, *target, *index, *shape, *options, env=env
+    )
+
+
+def lock(*options: str) -> None:
+    """Resolve both locks. The CPU's starts from the GPU's pins, so that they agree wherever they can."""
+    if not (BIN / "uv").exists():
+        make_venv(pins(lock_of("cpu"))["uv"])
+    resolve("gpu", *options)
+    shutil.copy(lock_of("gpu"), lock_of("cpu"))
+    resolve("cpu")
+
+
+def main(job: str = "", *options: str) -> None:
+    """Set up, then become the job: signals and the exit code are its own."""
+    jobs = {
+        "setup": [],
+        "lock": [],
+        "quickstart": ["flywheel", "run", "quickstart"],
+        "test": ["python", "-m", "pytest"],
+    }
+    if job not in jobs:
+        sys.exit(__doc__)
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        sys.exit("The locks are for Linux x86-64. Elsewhere: pip install -e '.[train,tasks,flows]', without vLLM.")
+    if job == "lock":
+        return lock(*options)
+    set_up()
+    if command := jobs[job]:
+        os.chdir(ROOT)
+        os.execve(BIN / command[0], [*command, *options], child_env())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
