@@ -1,0 +1,1 @@
+-- The questions that everybody asks. Made anew whenever this file changes.
