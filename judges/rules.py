@@ -1,0 +1,178 @@
+"""Rules that compare an answer with its reference: no model is asked, so none can be charmed.
+
+`status` is `ok` with a score of 1 or 0; `unparsable` where the text holds no answer (no score: not to answer in the
+form that was asked for is another thing than a wrong answer); or `error` where there is nothing to compare with.
+`detail` is the final answer as it was read, in one spelling for equal answers, so that a majority can be counted.
+"""
+
+import re
+import string
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import NamedTuple
+
+import polars as pl
+
+from flywheel.errors import RecipeError
+from flywheel.recipe import named
+from flywheel.tables import JUDGMENTS, Chat
+
+NUMBER = re.compile(
+    r"(?P<sign>(?<![\w.)\]])[-\u2212])?"  # not the hyphen of "3-4"
+    r"(?:[$€£]\s?(?P<inner>-)?)?"
+    r"(?P<size>[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?(?![0-9])|[0-9]+(?:\.[0-9]+)?|\.[0-9]+)"
+    r"(?:/(?P<below>0*[1-9][0-9]*)(?![0-9/]))?"
+)
+LONGEST = 100
+"""Characters of the longest number that is read: a longer one is no answer, and would only cost time and space."""
+
+
+class Verdict(NamedTuple):
+    """What a rule says of one answer; `score` is None unless `status` is `ok`."""
+
+    status: str
+    score: float | None
+    detail: str | None
+
+
+def judgments(judge: str, subjects: pl.DataFrame, verdicts: Iterable[Verdict]) -> pl.DataFrame:
+    """JUDGMENTS, one vote for each of SUBJECTS, in their order."""
+    rows = [
+        (generation, judge, 0, verdict.score, verdict.status, verdict.detail, None)
+        for generation, verdict in zip(subjects["generation"], verdicts, strict=True)
+    ]
+    return pl.DataFrame(rows, schema=JUDGMENTS, orient="row")
+
+
+@dataclass(frozen=True)
+class Exact:
+    """Right if the answer is the reference, word for word.
+
+    The answer is what stands after the last `after` (a text without it has none), or the whole text. A run of white
+    space counts as one space; case, and punctuation at the two ends, make no difference unless they are told to.
+    """
+
+    after: str | None = None
+    ignore_case: bool = True
+    ignore_punctuation: bool = True
+    model = None
+
+    def __post_init__(self) -> None:
+        _check_marker(self.after)
+
+    @property
+    def name(self) -> str:
+        """Type and parameters."""
+        return named(self)
+
+    def ask(self, subjects: pl.DataFrame) -> list[Chat]:
+        """A rule asks nothing."""
+        return []
+
+    def read(self, subjects: pl.DataFrame, replies: pl.DataFrame | None) -> pl.DataFrame:
+        """JUDGMENTS of SUBJECTS."""
+        pairs = zip(subjects["text"], subjects["reference"], strict=True)
+        return judgments(self.name, subjects, (self._verdict(text, reference) for text, reference in pairs))
+
+    def _verdict(self, text: str, reference: str | None) -> Verdict:
+        if reference is None:
+            return Verdict("error", None, "no reference")
+        answer = after_last(self.after, text)
+        if answer is None or not answer.strip():
+            return Verdict("unparsable", None, "no answer")
+        gold, read = after_last(self.after, reference), self._normal(answer)
+        return Verdict("ok", float(read == self._normal(reference if gold is None else gold)), read)
+
+    def _normal(self, text: str) -> str:
+        text = " ".join(text.split())
+        if self.ignore_punctuation:
+            text = text.strip(string.punctuation + " ") or text  # an answer of punctuation alone stays
+        return text.casefold() if self.ignore_case else text
+
+
+@dataclass(frozen=True)
+class Numeric:
+    """Right if the final number differs from the reference's by at most `tolerance`.
+
+    With `after` (GSM8K: "####"; others: "Answer:") the answer is the first number after the last `after`, and a text
+    without that has no answer. Without `after` it is the last number of the text. A reference is read in the same way,
+    or is a bare number. Signs, thousands commas, decimals, currency signs and fractions such as 3/4 are understood.
+    """
+
+    after: str | None = None
+    tolerance: float = 1e-6
+    model = None
+
+    def __post_init__(self) -> None:
+        _check_marker(self.after)
+        if not 0 <= self.tolerance < float("inf"):
+            raise RecipeError(f"the tolerance of Numeric must be a number from 0 on, not {self.tolerance}")
+
+    @property
+    def name(self) -> str:
+        """Type and parameters."""
+        return named(self)
+
+    def ask(self, subjects: pl.DataFrame) -> list[Chat]:
+        """A rule asks nothing."""
+        return []
+
+    def read(self, subjects: pl.DataFrame, replies: pl.DataFrame | None) -> pl.DataFrame:
+        """JUDGMENTS of SUBJECTS."""
+        pairs = zip(subjects["text"], subjects["reference"], strict=True)
+        return judgments(self.name, subjects, (self._verdict(text, reference) for text, reference in pairs))
+
+    def _verdict(self, text: str, reference: str | None) -> Verdict:
+        if reference is None:
+            return Verdict("error", None, "no reference")
+        gold = self._number(reference) if self.after is None or self.after in reference else last_number(reference)
+        if gold is None:
+            return Verdict("error", None, f"no number in the reference {reference[:80]!r}")
+        number = self._number(text)
+        if number is None:
+            return Verdict("unparsable", None, "no number")
+        return Verdict("ok", float(abs(number - gold) <= Fraction(self.tolerance)), spelled(number))
+
+    def _number(self, text: str) -> Fraction | None:
+        answer = after_last(self.after, text)
+        return None if answer is None else last_number(answer) if self.after is None else first_number(answer)
+
+
+def after_last(marker: str | None, text: str) -> str | None:
+    """What stands after the last `marker`; all of the text for None; None where the marker is missing."""
+    return text if marker is None else text.rpartition(marker)[2] if marker in text else None
+
+
+def first_number(text: str) -> Fraction | None:
+    """The first number of a text, or None if there is none or it is too long to be an answer."""
+    return _value(NUMBER.search(text))
+
+
+def last_number(text: str) -> Fraction | None:
+    """The last number of a text, or None if there is none or it is too long to be an answer."""
+    return _value(next(iter(deque(NUMBER.finditer(text), maxlen=1)), None))
+
+
+def spelled(number: Fraction) -> str:
+    """One spelling for equal numbers: 1,234.50 is 1234.5, and 2/6 is 1/3."""
+    below, places = number.denominator, 0
+    while below % 10 == 0 or below % 5 == 0 or below % 2 == 0:
+        below, places = below // (10 if below % 10 == 0 else 5 if below % 5 == 0 else 2), places + 1
+    if below != 1 or places == 0:
+        return str(number)
+    digits = str(abs(number.numerator) * 10**places // number.denominator).rjust(places + 1, "0")
+    return ("-" if number < 0 else "") + f"{digits[:-places]}.{digits[-places:]}"
+
+
+def _value(match: re.Match[str] | None) -> Fraction | None:
+    if match is None or len(match[0]) > LONGEST:
+        return None
+    size = Fraction(match["size"].replace(",", "")) / int(match["below"] or 1)
+    return -size if match["sign"] or match["inner"] else size
+
+
+def _check_marker(after: str | None) -> None:
+    if after == "":
+        raise RecipeError("`after` must not be empty; leave it out to read the whole text")
