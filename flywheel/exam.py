@@ -55,11 +55,14 @@ def maj_at_k(judged: pl.DataFrame, k: int) -> pl.DataFrame:
 
 
 def grade(judged: pl.DataFrame, checkpoint: str, exam: str) -> pl.DataFrame:
-    """GRADES from rows as maj_at_k wants them, one for each answer; a NULL score is unscored and not right."""
-    counts = judged.group_by("prompt", maintain_order=True).agg(
+    """GRADES from rows as maj_at_k wants them. An answer's votes count by their mean; without any, it is unscored."""
+    answers = judged.group_by("prompt", "index", maintain_order=True).agg(
+        pl.col("score").mean(), pl.col("detail").first()
+    )
+    counts = answers.group_by("prompt", maintain_order=True).agg(
         n=pl.len(), correct=_right(pl.col("score")).sum(), unscored=pl.col("score").is_null().sum()
     )
-    graded = counts.join(maj_at_k(judged, judged.height), on="prompt", how="left", maintain_order="left")
+    graded = counts.join(maj_at_k(answers, answers.height), on="prompt", how="left", maintain_order="left")
     return graded.with_columns(checkpoint=pl.lit(checkpoint), exam=pl.lit(exam)).select(GRADES.names()).cast(GRADES)
 
 
