@@ -1,0 +1,194 @@
+"""Training in a child process: `train(job)` gives progress and ends when the new checkpoint is complete.
+
+The child (`child.py`, started here or by `accelerate launch`) works in a hidden folder beside `job.out`, which appears in one
+rename when everything in it is written and sealed. Killed at any moment and called again with the same job, a training goes
+on from its last trainer checkpoint and ends with the same weights. Importing this loads no torch.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from flywheel import weights
+from flywheel.errors import TrainingError
+from flywheel.leash import leashed
+from flywheel.recipe import Sft, describe
+from flywheel.tables import METRICS, content_id
+
+POLL_SECONDS = 0.1
+LAST_WORDS = 12  # lines of the child's log that an error quotes
+KILLED = 137  # how the leash reports a child that SIGKILL ended
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One training: what to learn, from which weights, and where the result goes."""
+
+    examples: Path  # Parquet with the columns of EXAMPLES
+    init_from: str  # a folder or a Hub id
+    reference: str | None  # for preference losses; None for supervised training
+    out: Path  # appears only when complete
+    settings: Sft
+    seed: int
+    launcher: tuple[str, ...] = ()  # such as ("accelerate", "launch", "--num_processes", "4"); empty: this python
+
+
+class TrainingProgress(NamedTuple):
+    """Optimizer steps and tokens so far."""
+
+    step: int
+    steps: int
+    tokens: int
+
+
+def train(job: Job) -> Iterator[TrainingProgress]:
+    """Train in a child process, with progress after each logged step; at once if `job.out` is complete.
+
+    TrainingError, with the child's last words, if it fails. Whoever stops iterating ends the child.
+    """
+    work = job.out.parent / f".{job.out.name}.training"
+    if not weights.sealed(job.out):
+        _prepare(job, work)
+        yield from _run(job, work)
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def metrics(out: Path, checkpoint: str) -> pl.DataFrame:
+    """METRICS of a finished training, named for `checkpoint`."""
+    lines = (json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines())
+    rows = [(checkpoint, line["step"], line["name"], line["value"]) for line in lines]
+    return pl.DataFrame(rows, schema=METRICS, orient="row")
+
+
+def _prepare(job: Job, work: Path) -> None:
+    """Check what can be checked without torch, and write the child's job file."""
+    if job.out.exists():
+        raise TrainingError(f"{job.out} exists but is not a finished checkpoint; move it away or delete it")
+    if job.reference is not None:
+        raise TrainingError("supervised training takes no reference policy")
+    rows = _count(job.examples)
+    if not rows:
+        raise TrainingError(f"{job.examples} has no examples, so there is nothing to train on")
+    weights.check(job.init_from)
+    _check_disk(job, rows)
+    spec = {
+        "examples": str(job.examples.absolute()),
+        "init_from": str(weights.locate(job.init_from).absolute()),
+        "out": str(job.out.absolute()),
+        "work": str(work.absolute()),
+        "settings": _plain(job.settings),
+        "seed": job.seed,
+    }
+    _claim(work, spec, content_id(_digest(job), describe(job.settings), job.seed, job.launcher))
+    (work / "progress.jsonl").unlink(missing_ok=True)
+
+
+def _claim(work: Path, spec: Mapping[str, Any], fingerprint: str) -> None:
+    """Write the job file; what another job left in this place is not gone on from."""
+    path = work / "job.json"
+    if work.exists() and not (path.is_file() and json.loads(path.read_text()).get("fingerprint") == fingerprint):
+        shutil.rmtree(work)
+    work.mkdir(parents=True, exist_ok=True)
+    part = work / "job.part"
+    part.write_text(json.dumps({**spec, "fingerprint": fingerprint}, indent=1))
+    os.replace(part, path)
+
+
+def _digest(job: Job) -> str:
+    """What the result depends on besides the settings: the examples, and the weights that it starts from."""
+    examples = pl.read_parquet(job.examples, columns=["chat", "chosen", "weight"])
+    return content_id(examples.to_dicts(), weights.identify(str(weights.locate(job.init_from))))
+
+
+def _count(examples: Path) -> int:
+    try:
+        return int(pl.scan_parquet(examples).select(pl.len()).collect().item())
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise TrainingError(f"the examples in {examples} cannot be read: {error}") from error
+
+
+def _check_disk(job: Job, rows: int) -> None:
+    """The result has the size of the base; a trainer checkpoint holds fp32 weights and two moments, and two may exist."""
+    settings, full = job.settings, 4 * weights.parameters(job.init_from)
+    steps = settings.max_steps if settings.max_steps > 0 else math.ceil(settings.epochs * rows / settings.batch_size)
+    saves = steps > settings.save_every and settings.lora is None
+    needed = weights.size(job.init_from) + (2 * 3 * full if saves else 0)
+    free = weights.free_space(job.out.parent)
+    if free < needed:
+        raise TrainingError(
+            f"the disk of {job.out.parent} has {free / 1e9:.1f} GB free, and this training needs {needed / 1e9:.1f} GB"
+        )
+
+
+def _plain(settings: Sft) -> dict[str, Any]:
+    fields = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    lora = dataclasses.asdict(settings.lora) if settings.lora else None
+    return {**fields, "lora": lora, "trl": dict(settings.trl)}
+
+
+def _run(job: Job, work: Path) -> Iterator[TrainingProgress]:
+    python = _launcher(job.launcher) or [sys.executable]
+    argv = [*python, "-m", "flywheel.training.child", str(work / "job.json")]
+    with (work / "log.txt").open("w") as log:
+        options = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "env": _environment()}
+        with leashed(argv, **options) as child:
+            yield from _watch(child, work / "progress.jsonl")
+    if not weights.sealed(job.out):
+        raise TrainingError(_last_words(work, child.returncode))
+
+
+def _launcher(launcher: tuple[str, ...]) -> list[str]:
+    """The launcher's command; one that is not on the PATH may lie beside this python."""
+    if not launcher:
+        return []
+    beside = Path(sys.executable).parent / launcher[0]
+    found = shutil.which(launcher[0]) or (str(beside) if beside.exists() else None)
+    if found is None:
+        raise TrainingError(f"the launcher `{launcher[0]}` is not installed")
+    return [found, *launcher[1:]]
+
+
+def _environment() -> dict[str, str]:
+    """The child finds this package wherever it is started, and asks nothing of the network: `check` found all it needs."""
+    root = str(Path(__file__).resolve().parents[2])
+    paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    quiet = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    return {**quiet, **os.environ, "PYTHONPATH": paths}
+
+
+def _watch(child: "subprocess.Popen[Any]", path: Path) -> Iterator[TrainingProgress]:
+    """What the child reports, until it ends."""
+    read = 0
+    while True:
+        ended = child.poll() is not None
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        whole = [json.loads(line) for line in lines[read:] if line.endswith("\n")]
+        read += len(whole)
+        yield from (TrainingProgress(**line) for line in whole if "step" in line)
+        if ended:
+            return
+        time.sleep(POLL_SECONDS)
+
+
+def _last_words(work: Path, code: int | None) -> str:
+    """Why the child failed: its own sentence, or the end of its log."""
+    progress = work / "progress.jsonl"
+    lines = [json.loads(line) for line in progress.read_text().splitlines()] if progress.exists() else []
+    said = next((line["error"] for line in lines if "error" in line), None)
+    if said:
+        return str(said)
+    if code == KILLED:
+        return "the training was killed (signal 9), which is how a system out of memory ends a process"
+    words = (work / "log.txt").read_text(errors="replace").strip().splitlines()[-LAST_WORDS:]
+    return "the training failed; its last words:\n" + "\n".join(words)

@@ -1,0 +1,324 @@
+"""The training child: `python -m flywheel.training.child JOB.json`, also below `accelerate launch`.
+
+Reads the job that `flywheel.training` wrote, trains with TRL, and publishes the checkpoint: safetensors, tokenizer with its
+chat template, `metrics.jsonl`, and `canary.json`, the log-probabilities by which an engine proves that it serves these very
+weights. Says how far it is, or why it failed, in `progress.jsonl`.
+"""
+
+import errno
+import json
+import math
+import shutil
+import sys
+import traceback
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from flywheel import weights
+from flywheel.errors import FlywheelError, TrainingError
+from flywheel.recipe import Lora, Sft
+from flywheel.training import plan as plans
+from flywheel.training.plan import Plan
+from flywheel.training.rows import Rows, encode, order, stop_tokens
+
+CANARY_TOKENS = 128
+COMPLETE = "complete"  # written last into a trainer checkpoint
+TOLD = {"loss": "loss", "learning_rate": "lr", "grad_norm": "grad_norm", "entropy": "entropy"} | {
+    "mean_token_accuracy": "token_accuracy",
+    "train_runtime": "runtime",  # seconds since the last start
+}
+
+
+class Spec(NamedTuple):
+    """The job file."""
+
+    examples: Path
+    init_from: str
+    out: Path
+    work: Path
+    settings: Sft
+    seed: int
+
+
+class Task(NamedTuple):
+    """What is to be learned: rows in their order, and the tokens seen after each step."""
+
+    data: Any
+    plan: Plan
+    tokens: list[int]
+    weighted: bool
+    counts: dict[str, int]
+
+
+def main(path: str) -> int:
+    """Train; whatever goes wrong becomes one sentence for the parent."""
+    spec = read(Path(path))
+    try:
+        run(spec)
+    except Exception as error:
+        traceback.print_exc()
+        say(spec.work, error=explain(error, spec))
+        return 1
+    return 0
+
+
+def read(path: Path) -> Spec:
+    """The job that the parent wrote."""
+    raw = json.loads(path.read_text())
+    lora = raw["settings"]["lora"]
+    settings = Sft(**{**raw["settings"], "lora": Lora(**lora) if lora else None})
+    return Spec(
+        Path(raw["examples"]), raw["init_from"], Path(raw["out"]), Path(raw["work"]), settings, int(raw["seed"])
+    )
+
+
+def run(spec: Spec) -> None:
+    """From the job to the published checkpoint."""
+    # transformers imports it, in half a second, for assisted generation alone.
+    sys.modules.setdefault("sklearn", None)  # type: ignore[arg-type]
+    plans.check_options(spec.settings)
+    tokenizer, model = load(spec)
+    examples = pl.read_parquet(spec.examples).sort("position")
+    chats, answers = examples["chat"].to_list(), examples["chosen"].to_list()
+    rows = encode(tokenizer, chats, answers, stop_tokens(tokenizer, model.generation_config))
+    task = prepared(spec, rows, importance(examples, spec.settings), room(spec.settings, model))
+    trainer = build(spec, task, tokenizer, model)
+    trainer.train(resume_from_checkpoint=last_checkpoint(spec.work))
+    finish(spec, task, trainer, tokenizer, rows.input_ids[0][:CANARY_TOKENS])
+
+
+def load(spec: Spec) -> tuple[Any, Any]:
+    """Tokenizer and model. Weights that train are fp32, also where the arithmetic is bf16; dropout is off."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from trl.trainer.utils import disable_dropout_in_model
+
+    tokenizer = AutoTokenizer.from_pretrained(spec.init_from)
+    if not tokenizer.chat_template:
+        raise TrainingError(f"the tokenizer of {spec.init_from} has no chat template")
+    config = AutoConfig.from_pretrained(spec.init_from)
+    stored = config.dtype or torch.float32
+    frozen = spec.settings.lora is not None and torch.accelerator.is_available()
+    options = {"dtype": stored if frozen else torch.float32, **spec.settings.trl.get("model_init_kwargs", {})}
+    model = AutoModelForCausalLM.from_pretrained(spec.init_from, config=config, **options)
+    model.flywheel_dtype = stored  # in which it is saved
+    disable_dropout_in_model(model)
+    for module in model.modules():
+        if getattr(module, "attention_dropout", None):
+            module.attention_dropout = 0.0
+    return tokenizer, model
+
+
+def room(settings: Sft, model: Any) -> int:
+    """The longest row in tokens."""
+    return min(settings.max_length, getattr(model.config, "max_position_embeddings", None) or settings.max_length)
+
+
+def importance(examples: pl.DataFrame, settings: Sft) -> list[float]:
+    """The weight of every example."""
+    column = examples["weight"].fill_null(1.0).to_list()
+    if not all(math.isfinite(weight) and weight >= 0 for weight in column):
+        raise TrainingError("an example's weight must be a finite number, not below 0")
+    if any(weight != 1 for weight in column) and (settings.packing or settings.trl.get("loss_type", "nll") != "nll"):
+        raise TrainingError("examples have weights other than 1, which goes neither with packing nor with another loss")
+    return column
+
+
+def prepared(spec: Spec, rows: Rows, importance: Sequence[float], longest: int) -> Task:
+    """Drop what is too long, pack where wanted, and put the rows into their order."""
+    from datasets import Dataset
+
+    kept = [i for i, ids in enumerate(rows.input_ids) if len(ids) <= longest]
+    if not kept:
+        raise TrainingError(f"all {len(rows.input_ids)} examples are longer than {longest} tokens; raise max_length")
+    ids, labels = rows.input_ids, rows.labels
+    data = Dataset.from_dict(
+        {"input_ids": [ids[i] for i in kept], "labels": [labels[i] for i in kept], "weight": [importance[i] for i in kept]}
+    )
+    if spec.settings.packing:
+        from trl import pack_dataset
+
+        data = pack_dataset(data.select_columns(["input_ids", "labels"]), longest, "bfd")
+    lengths = [len(ids) for ids in data["input_ids"]]
+    plan = plans.planned(spec.settings, len(lengths), plans.processes())
+    places = order(lengths, plan.steps, plan.batch, spec.seed)
+    seen = list(accumulate(lengths[place] for place in places))[plan.batch - 1 :: plan.batch]
+    counts = {"examples": len(kept), "dropped": len(ids) - len(kept)}
+    return Task(data.select(places), plan, seen, any(weight != 1 for weight in importance), counts)
+
+
+def build(spec: Spec, task: Task, tokenizer: Any, model: Any) -> Any:
+    """TRL's trainer, ready to train."""
+    from trl import SFTTrainer
+
+    if spec.settings.packing:
+        plans.check_packing(model)
+    arguments = plans.arguments(spec.settings, task.plan, spec.seed, spec.work, model.num_parameters())
+    options: dict[str, Any] = {"callbacks": [reporter(spec, task)], "peft_config": adapter(spec.settings.lora)}
+    kind = SFTTrainer
+    if task.weighted:
+        kind, options["data_collator"] = weighted(tokenizer)
+    trainer = kind(model, arguments, train_dataset=task.data, processing_class=tokenizer, **options)
+    if spec.settings.lora and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+        raise TrainingError("LoRA cannot be merged where a model is sharded; launch without FSDP or DeepSpeed")
+    trainer.create_model_card = lambda *_, **__: None  # a README for every trainer checkpoint
+    return trainer
+
+
+def adapter(lora: Lora | None) -> Any:
+    """The PEFT configuration, or None for full fine-tuning."""
+    if lora is None:
+        return None
+    from peft import LoraConfig
+
+    modules = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
+    return LoraConfig(
+        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=modules, task_type="CAUSAL_LM"
+    )
+
+
+def weighted(tokenizer: Any) -> tuple[Any, Any]:
+    """SFTTrainer and collator for examples with weights: each one's log-likelihood times its weight, over all tokens."""
+    import torch
+    from trl import SFTTrainer
+    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+    plain = DataCollatorForLanguageModeling(
+        pad_token_id=tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    )
+
+    def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
+        return {**plain(rows), "weight": torch.tensor([row["weight"] for row in rows])}
+
+    class Weighted(SFTTrainer):  # type: ignore[misc]
+        def compute_loss(self, model: Any, inputs: dict[str, Any], **options: Any) -> Any:
+            scale = inputs.pop("weight").unsqueeze(1)
+
+            def scaled(**call: Any) -> Any:
+                outputs = model(**call)
+                outputs.log_probs = outputs.log_probs * scale
+                return outputs
+
+            return super().compute_loss(scaled, inputs, **options)
+
+    return Weighted, collate
+
+
+def reporter(spec: Spec, task: Task) -> Any:
+    """The callback that tells the parent, stops at nan, and marks a trainer checkpoint when it is whole."""
+    from accelerate import PartialState
+    from transformers import TrainerCallback
+
+    class Reporter(TrainerCallback):
+        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
+            step = state.global_step
+            for name in ("loss",) if args.fp16 else ("loss", "grad_norm"):
+                if not math.isfinite(logs.get(name, 0.0)):
+                    raise TrainingError(f"{name} is {logs[name]} at step {step}; a lower lr or a longer warmup may help")
+            if "loss" in logs and state.is_world_process_zero:
+                say(spec.work, step=step, steps=task.plan.steps, tokens=task.tokens[step - 1])
+
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            PartialState().wait_for_everyone()  # every rank writes a part of it
+            if state.is_world_process_zero:
+                newest = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+                (newest / COMPLETE).touch()
+                for other in newest.parent.glob("checkpoint-*"):
+                    if other != newest:
+                        shutil.rmtree(other)
+
+    return Reporter()
+
+
+def last_checkpoint(work: Path) -> str | None:
+    """The newest trainer checkpoint that was written to its end."""
+    whole = (work / "trainer").glob(f"checkpoint-*/{COMPLETE}")
+    found = sorted((mark.parent for mark in whole), key=lambda path: int(path.name.rpartition("-")[2]))
+    return str(found[-1]) if found else None
+
+
+def finish(spec: Spec, task: Task, trainer: Any, tokenizer: Any, canary: list[int]) -> None:
+    """Save, seal and publish; only the first rank writes."""
+    tmp = spec.work / "model"
+    main = trainer.accelerator.is_main_process
+    if main:
+        shutil.rmtree(tmp, ignore_errors=True)
+    model = save(trainer, tmp, spec.settings.lora is not None)
+    if not main:
+        return
+    tokenizer.save_pretrained(tmp)
+    write_canary(model, canary, tmp)
+    lines = told(trainer.state.log_history, task)
+    (tmp / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    weights.seal(tmp)
+    weights.publish(tmp, spec.out)
+
+
+def save(trainer: Any, folder: Path, lora: bool) -> Any:
+    """Write an ordinary checkpoint, adapters merged, in the base's dtype; gives back a model with those very weights."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    dtype, main = getattr(model, "flywheel_dtype"), trainer.accelerator.is_main_process  # noqa: B009
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        from transformers import AutoModelForCausalLM
+
+        state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+        if main:
+            model.save_pretrained(folder, state_dict={name: tensor.to(dtype) for name, tensor in state.items()})
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype) if main else None
+    if main:
+        model = (model.merge_and_unload() if lora else model).to(dtype)
+        model.save_pretrained(folder)
+    return model
+
+
+def write_canary(model: Any, token_ids: list[int], folder: Path) -> None:
+    """`canary.json`: token ids, and the log-probability in nats of each after the first, by this model."""
+    import torch
+
+    model.eval()
+    with torch.no_grad():
+        ids = torch.tensor([token_ids], device=model.device)
+        logits = model(input_ids=ids).logits[0, :-1].float()
+        logprobs = logits.log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0].tolist()
+    if not all(math.isfinite(value) for value in logprobs):
+        raise TrainingError("the trained model gives log-probabilities that are not finite numbers; nothing is published")
+    (folder / "canary.json").write_text(json.dumps({"token_ids": token_ids, "logprobs": logprobs}))
+
+
+def told(history: list[dict[str, float]], task: Task) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl."""
+    lines: list[dict[str, Any]] = []
+    for row in history:
+        step = int(row["step"])
+        values = {name: row[key] for key, name in TOLD.items() if key in row}
+        if "loss" in row:
+            values["tokens"] = task.tokens[step - 1]
+        lines += [{"step": step, "name": name, "value": value} for name, value in values.items()]
+    return lines + [{"step": task.plan.steps, "name": name, "value": n} for name, n in task.counts.items()]
+
+
+def say(work: Path, **line: Any) -> None:
+    """One line for the parent."""
+    with (work / "progress.jsonl").open("a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def explain(error: Exception, spec: Spec) -> str:
+    """One sentence for the user."""
+    if isinstance(error, FlywheelError):
+        return str(error)
+    text = str(error).strip() or "no message"
+    if "No space left" in text or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
+        free = weights.free_space(spec.work) / 1e9
+        return f"the disk of {spec.work.parent} is full ({free:.1f} GB free); make room and run again to go on"
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return f"out of memory: {text.splitlines()[0]}; a smaller micro_batch, max_length or LoRA may fit"
+    return f"the training failed: {type(error).__name__}: {text.splitlines()[0]} (log: {spec.work / 'log.txt'})"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,85 @@
+"""What a training sees: token ids, which of them carry loss, and in which order the rows come."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from flywheel.errors import TrainingError
+from flywheel.tables import Chat
+
+ANSWER = "flywheel-answer"  # stands in for an answer, to see what the chat template writes after one
+WINDOW = 8  # batches within which rows of like length are put together
+IGNORED = -100
+
+
+class Rows(NamedTuple):
+    """Token ids of prompt and completion; `starts` is where the completion, and so the loss, begins."""
+
+    input_ids: list[list[int]]
+    starts: list[int]
+
+    @property
+    def labels(self) -> list[list[int]]:
+        """The ids, with those of the prompt ignored."""
+        return [[IGNORED] * start + ids[start:] for ids, start in zip(self.input_ids, self.starts, strict=True)]
+
+
+def encode(tokenizer: Any, chats: Sequence[Chat], answers: Sequence[str], stops: Sequence[int]) -> Rows:
+    """Each chat as an engine presents it to the model, then exactly what the model would have to sample: answer and end.
+
+    Prompt and answer are tokenized apart, as they are when an answer is sampled: tokens never merge across the border, and
+    a template that rewrites finished answers changes nothing.
+    """
+    rendered: dict[str, list[int]] = {}
+    keys = [repr(chat) for chat in chats]
+    new = {key: chat for key, chat in zip(keys, chats, strict=True)}
+    texts = [tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False) for chat in new.values()]
+    rendered = dict(zip(new, _ids(tokenizer, texts), strict=True))
+    end = end_of_turn(tokenizer, chats[0], stops)
+    completions = _ids(tokenizer, answers)
+    prompts = [rendered[key] for key in keys]
+    ids = [prompt + completion + end for prompt, completion in zip(prompts, completions, strict=True)]
+    return Rows(ids, [len(prompt) for prompt in prompts])
+
+
+def end_of_turn(tokenizer: Any, chat: Chat, stops: Sequence[int]) -> list[int]:
+    """The tokens that the chat template writes after an answer, up to the first that stops an engine."""
+    finished = tokenizer.apply_chat_template([*chat, {"role": "assistant", "content": ANSWER}], tokenize=False)
+    ending = _ids(tokenizer, [finished.rpartition(ANSWER)[2]])[0]
+    last = next((i for i, token in enumerate(ending) if token in stops), None)
+    return ending[: last + 1] if last is not None else [stops[0]]
+
+
+def stop_tokens(tokenizer: Any, generation_config: Any) -> list[int]:
+    """The tokens at which engines end an answer; the tokenizer's own first."""
+    declared = getattr(generation_config, "eos_token_id", None)
+    known = [tokenizer.eos_token_id, *(declared if isinstance(declared, list) else [declared])]
+    stops = list(dict.fromkeys(token for token in known if token is not None))
+    if not stops:
+        raise TrainingError("the tokenizer has no end-of-sequence token, so a model could not learn to end an answer")
+    return stops
+
+
+def order(lengths: Sequence[int], steps: int, batch: int, seed: int) -> list[int]:
+    """The row of every place in every batch: epoch after epoch, each shuffled, all batches full, like lengths together.
+
+    Depends on its arguments alone, so that a training that goes on after a kill sees what it would have seen. The batch
+    with the longest row comes first: if it fits in memory, all do.
+    """
+    generator = np.random.default_rng(seed)
+    rounds = -(-steps * batch // len(lengths))
+    stream = np.concatenate([generator.permutation(len(lengths)) for _ in range(rounds)])[: steps * batch]
+    size = np.asarray(lengths)
+    batches: list[Any] = []
+    for start in range(0, len(stream), batch * WINDOW):
+        window = stream[start : start + batch * WINDOW]
+        window = window[np.argsort(size[window], kind="stable")].reshape(-1, batch)
+        batches.extend(window[generator.permutation(len(window))])
+    longest = max(range(steps), key=lambda step: int(size[batches[step]].max()))
+    batches[0], batches[longest] = batches[longest], batches[0]
+    return [int(row) for rows in batches for row in rows]
+
+
+def _ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    return list(tokenizer(list(texts), add_special_tokens=False)["input_ids"])
