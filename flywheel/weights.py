@@ -1,8 +1,8 @@
 """Folders of weights: sealed when they are written, checked before they are read, named by their content.
 
-A finished checkpoint is a folder with `manifest.json`, written last: the size and the BLAKE2b hash of every other file. It
-appears under its name in one rename, so a folder that exists is whole unless something damaged it later. Nothing here
-imports torch; a safetensors file begins with its own table of contents, which is read directly.
+A finished checkpoint is a folder with `manifest.json`, written last: the size and the BLAKE2b hash of every other file.
+It appears under its name in one rename, so a folder that exists is whole unless something damaged it later. Nothing
+here imports torch; a safetensors file begins with its own table of contents, which is read directly.
 """
 
 import hashlib
@@ -31,7 +31,9 @@ def seal(folder: Path) -> None:
     files = [path for path in _files(folder) if path.name != MANIFEST]
     pickled = [path.name for path in files if path.suffix in PICKLES]
     if pickled:
-        raise WeightsError(f"{folder} holds {pickled[0]}, a pickle, which can run code when it is loaded; save safetensors")
+        raise WeightsError(
+            f"{folder} holds {pickled[0]}, a pickle, which can run code when it is loaded; save safetensors"
+        )
     _check_structure(folder, str(folder))
     rows = {
         path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "blake2b": digest}
@@ -62,7 +64,7 @@ def check(weights: str) -> None:
 
 
 def identify(base: str) -> str:
-    """What names a base: the hash of its config, tokenizer and weights, or the cached commit of a Hub id; never the path."""
+    """What names a base: the hash of its config, tokenizer and weights, or a Hub id with its commit; never the path."""
     folder = locate(base)
     if not Path(base).is_dir():
         return f"{base}@{folder.name}"
@@ -83,7 +85,7 @@ def locate(weights: str) -> Path:
     snapshot = _snapshot(weights)
     if snapshot is None:
         raise WeightsError(
-            f"{weights} is neither a folder nor a model in the local Hugging Face cache; `hf download {weights}` fetches it"
+            f"{weights} is neither a folder nor a model in the Hugging Face cache; `hf download {weights}` fetches it"
         )
     return snapshot
 

@@ -1,8 +1,8 @@
 """Training in a child process: `train(job)` gives progress and ends when the new checkpoint is complete.
 
-The child (`child.py`, started here or by `accelerate launch`) works in a hidden folder beside `job.out`, which appears in one
-rename when everything in it is written and sealed. Killed at any moment and called again with the same job, a training goes
-on from its last trainer checkpoint and ends with the same weights. Importing this loads no torch.
+The child (`child.py`, started here or by `accelerate launch`) works in a hidden folder beside `job.out`, which appears
+in one rename when everything in it is written and sealed. Killed at any moment and called again with the same job, a
+training goes on from its last trainer checkpoint and ends with the same weights. Importing this loads no torch.
 """
 
 import dataclasses
@@ -119,7 +119,7 @@ def _count(examples: Path) -> int:
 
 
 def _check_disk(job: Job, rows: int) -> None:
-    """The result has the size of the base; a trainer checkpoint holds fp32 weights and two moments, and two may exist."""
+    """The result is as large as the base; a trainer checkpoint has fp32 weights and two moments; two may exist."""
     settings, full = job.settings, 4 * weights.parameters(job.init_from)
     steps = settings.max_steps if settings.max_steps > 0 else math.ceil(settings.epochs * rows / settings.batch_size)
     saves = steps > settings.save_every and settings.lora is None
@@ -141,7 +141,7 @@ def _run(job: Job, work: Path) -> Iterator[TrainingProgress]:
     python = _launcher(job.launcher) or [sys.executable]
     argv = [*python, "-m", "flywheel.training.child", str(work / "job.json")]
     with (work / "log.txt").open("w") as log:
-        options = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "env": _environment()}
+        options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "env": _environment()}
         with leashed(argv, **options) as child:
             yield from _watch(child, work / "progress.jsonl")
     if not weights.sealed(job.out):
@@ -160,7 +160,7 @@ def _launcher(launcher: tuple[str, ...]) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    """The child finds this package wherever it is started, and asks nothing of the network: `check` found all it needs."""
+    """The child finds this package wherever it is started; it asks nothing of the network, for `check` found it all."""
     root = str(Path(__file__).resolve().parents[2])
     paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     quiet = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TRANSFORMERS_VERBOSITY": "error"}

@@ -1,13 +1,14 @@
 """The training child: `python -m flywheel.training.child JOB.json`, also below `accelerate launch`.
 
-Reads the job that `flywheel.training` wrote, trains with TRL, and publishes the checkpoint: safetensors, tokenizer with its
-chat template, `metrics.jsonl`, and `canary.json`, the log-probabilities by which an engine proves that it serves these very
-weights. Says how far it is, or why it failed, in `progress.jsonl`.
+Reads the job that `flywheel.training` wrote, trains with TRL, and publishes the checkpoint: safetensors, tokenizer with
+its chat template, `metrics.jsonl`, and `canary.json`, the log-probabilities by which an engine proves that it serves
+these very weights. Says how far it is, or why it failed, in `progress.jsonl`.
 """
 
 import errno
 import json
 import math
+import os
 import shutil
 import sys
 import traceback
@@ -94,23 +95,29 @@ def run(spec: Spec) -> None:
 def load(spec: Spec) -> tuple[Any, Any]:
     """Tokenizer and model. Weights that train are fp32, also where the arithmetic is bf16; dropout is off."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl.trainer.utils import disable_dropout_in_model
 
     tokenizer = AutoTokenizer.from_pretrained(spec.init_from)
     if not tokenizer.chat_template:
         raise TrainingError(f"the tokenizer of {spec.init_from} has no chat template")
-    config = AutoConfig.from_pretrained(spec.init_from)
-    stored = config.dtype or torch.float32
     frozen = spec.settings.lora is not None and torch.accelerator.is_available()
-    options = {"dtype": stored if frozen else torch.float32, **spec.settings.trl.get("model_init_kwargs", {})}
-    model = AutoModelForCausalLM.from_pretrained(spec.init_from, config=config, **options)
-    model.flywheel_dtype = stored  # in which it is saved
+    dtype = stored_dtype(spec.init_from) if frozen else torch.float32
+    options = {"dtype": dtype, **spec.settings.trl.get("model_init_kwargs", {})}
+    model: Any = AutoModelForCausalLM.from_pretrained(spec.init_from, **options)
     disable_dropout_in_model(model)
     for module in model.modules():
         if getattr(module, "attention_dropout", None):
             module.attention_dropout = 0.0
     return tokenizer, model
+
+
+def stored_dtype(init_from: str) -> Any:
+    """The dtype of the base, in which its descendants are saved too."""
+    import torch
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(init_from).dtype or torch.float32
 
 
 def room(settings: Sft, model: Any) -> int:
@@ -137,10 +144,14 @@ def prepared(spec: Spec, rows: Rows, importance: Sequence[float], longest: int) 
         raise TrainingError(f"all {len(rows.input_ids)} examples are longer than {longest} tokens; raise max_length")
     ids, labels = rows.input_ids, rows.labels
     data = Dataset.from_dict(
-        {"input_ids": [ids[i] for i in kept], "labels": [labels[i] for i in kept], "weight": [importance[i] for i in kept]}
+        {
+            "input_ids": [ids[i] for i in kept],
+            "labels": [labels[i] for i in kept],
+            "weight": [importance[i] for i in kept],
+        }
     )
     if spec.settings.packing:
-        from trl import pack_dataset
+        from trl.data_utils import pack_dataset
 
         data = pack_dataset(data.select_columns(["input_ids", "labels"]), longest, "bfd")
     lengths = [len(ids) for ids in data["input_ids"]]
@@ -153,7 +164,7 @@ def prepared(spec: Spec, rows: Rows, importance: Sequence[float], longest: int) 
 
 def build(spec: Spec, task: Task, tokenizer: Any, model: Any) -> Any:
     """TRL's trainer, ready to train."""
-    from trl import SFTTrainer
+    from trl.trainer.sft_trainer import SFTTrainer
 
     if spec.settings.packing:
         plans.check_packing(model)
@@ -162,7 +173,7 @@ def build(spec: Spec, task: Task, tokenizer: Any, model: Any) -> Any:
     kind = SFTTrainer
     if task.weighted:
         kind, options["data_collator"] = weighted(tokenizer)
-    trainer = kind(model, arguments, train_dataset=task.data, processing_class=tokenizer, **options)
+    trainer: Any = kind(model, arguments, train_dataset=task.data, processing_class=tokenizer, **options)
     if spec.settings.lora and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
         raise TrainingError("LoRA cannot be merged where a model is sharded; launch without FSDP or DeepSpeed")
     trainer.create_model_card = lambda *_, **__: None  # a README for every trainer checkpoint
@@ -182,10 +193,9 @@ def adapter(lora: Lora | None) -> Any:
 
 
 def weighted(tokenizer: Any) -> tuple[Any, Any]:
-    """SFTTrainer and collator for examples with weights: each one's log-likelihood times its weight, over all tokens."""
+    """SFTTrainer and collator for weights: each example's log-likelihood times its weight, over all tokens."""
     import torch
-    from trl import SFTTrainer
-    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
     plain = DataCollatorForLanguageModeling(
         pad_token_id=tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
@@ -194,8 +204,8 @@ def weighted(tokenizer: Any) -> tuple[Any, Any]:
     def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
         return {**plain(rows), "weight": torch.tensor([row["weight"] for row in rows])}
 
-    class Weighted(SFTTrainer):  # type: ignore[misc]
-        def compute_loss(self, model: Any, inputs: dict[str, Any], **options: Any) -> Any:
+    class Weighted(SFTTrainer):
+        def compute_loss(self, model: Any, inputs: Any, *args: Any, **options: Any) -> Any:
             scale = inputs.pop("weight").unsqueeze(1)
 
             def scaled(**call: Any) -> Any:
@@ -203,7 +213,7 @@ def weighted(tokenizer: Any) -> tuple[Any, Any]:
                 outputs.log_probs = outputs.log_probs * scale
                 return outputs
 
-            return super().compute_loss(scaled, inputs, **options)
+            return super().compute_loss(scaled, inputs, *args, **options)  # type: ignore[no-untyped-call]
 
     return Weighted, collate
 
@@ -214,11 +224,11 @@ def reporter(spec: Spec, task: Task) -> Any:
     from transformers import TrainerCallback
 
     class Reporter(TrainerCallback):
-        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
-            step = state.global_step
+        def on_log(self, args: Any, state: Any, control: Any, **options: Any) -> None:
+            step, logs = state.global_step, options["logs"]
             for name in ("loss",) if args.fp16 else ("loss", "grad_norm"):
                 if not math.isfinite(logs.get(name, 0.0)):
-                    raise TrainingError(f"{name} is {logs[name]} at step {step}; a lower lr or a longer warmup may help")
+                    raise TrainingError(f"{name} is {logs[name]} at step {step}; a lower lr or more warmup may help")
             if "loss" in logs and state.is_world_process_zero:
                 say(spec.work, step=step, steps=task.plan.steps, tokens=task.tokens[step - 1])
 
@@ -247,21 +257,21 @@ def finish(spec: Spec, task: Task, trainer: Any, tokenizer: Any, canary: list[in
     main = trainer.accelerator.is_main_process
     if main:
         shutil.rmtree(tmp, ignore_errors=True)
-    model = save(trainer, tmp, spec.settings.lora is not None)
-    if not main:
-        return
-    tokenizer.save_pretrained(tmp)
-    write_canary(model, canary, tmp)
-    lines = told(trainer.state.log_history, task)
-    (tmp / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    weights.seal(tmp)
-    weights.publish(tmp, spec.out)
+    model = save(trainer, tmp, spec.settings.lora is not None, stored_dtype(spec.init_from))
+    if main:
+        tokenizer.save_pretrained(tmp)
+        write_canary(model, canary, tmp)
+        lines = told(trainer.state.log_history, task)
+        (tmp / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        weights.seal(tmp)
+        weights.publish(tmp, spec.out)
+    trainer.accelerator.wait_for_everyone()
 
 
-def save(trainer: Any, folder: Path, lora: bool) -> Any:
-    """Write an ordinary checkpoint, adapters merged, in the base's dtype; gives back a model with those very weights."""
+def save(trainer: Any, folder: Path, lora: bool, dtype: Any) -> Any:
+    """Write an ordinary checkpoint, adapters merged, as `dtype`; gives back a model with those very weights."""
     model = trainer.accelerator.unwrap_model(trainer.model)
-    dtype, main = getattr(model, "flywheel_dtype"), trainer.accelerator.is_main_process  # noqa: B009
+    main = trainer.accelerator.is_main_process
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         from transformers import AutoModelForCausalLM
 
@@ -285,7 +295,7 @@ def write_canary(model: Any, token_ids: list[int], folder: Path) -> None:
         logits = model(input_ids=ids).logits[0, :-1].float()
         logprobs = logits.log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0].tolist()
     if not all(math.isfinite(value) for value in logprobs):
-        raise TrainingError("the trained model gives log-probabilities that are not finite numbers; nothing is published")
+        raise TrainingError("the trained model's log-probabilities are not finite numbers; nothing is published")
     (folder / "canary.json").write_text(json.dumps({"token_ids": token_ids, "logprobs": logprobs}))
 
 
@@ -307,6 +317,17 @@ def say(work: Path, **line: Any) -> None:
         file.write(json.dumps(line) + "\n")
 
 
+def leave(code: int) -> None:
+    """End at once: taking down an interpreter with torch in it costs a second."""
+    import torch.distributed
+
+    if code == 0 and torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def explain(error: Exception, spec: Spec) -> str:
     """One sentence for the user."""
     if isinstance(error, FlywheelError):
@@ -321,4 +342,4 @@ def explain(error: Exception, spec: Spec) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    leave(main(sys.argv[1]))

@@ -38,7 +38,7 @@ class Plan(NamedTuple):
 
 def check_options(settings: Sft) -> None:
     """Raise TrainingError for a key of `Sft.trl` that SFTConfig lacks or that is set elsewhere."""
-    from trl import SFTConfig
+    from trl.trainer.sft_config import SFTConfig
 
     known = {field.name for field in fields(SFTConfig)}
     for key in settings.trl:
@@ -54,7 +54,7 @@ def check_packing(model: Any) -> None:
     used = str(getattr(model.config, "_attn_implementation", ""))
     if "flash" not in used:
         raise TrainingError(
-            f"packing wants flash attention, and the model runs with `{used}`: install flash-attn on a machine with a GPU "
+            f"packing wants flash attention, and the model runs with `{used}`: on a machine with a GPU install it "
             "and set Sft.trl['model_init_kwargs'] = {'attn_implementation': 'flash_attention_2'}, or turn packing off"
         )
 
@@ -82,7 +82,7 @@ def processes() -> int:
 def arguments(settings: Sft, plan: Plan, seed: int, work: Path, parameters: int) -> Any:
     """The SFTConfig. What `Sft.trl` sets comes last."""
     import torch
-    from trl import SFTConfig
+    from trl.trainer.sft_config import SFTConfig
 
     gpu = torch.accelerator.is_available()
     ours = {
@@ -92,7 +92,7 @@ def arguments(settings: Sft, plan: Plan, seed: int, work: Path, parameters: int)
         "gradient_accumulation_steps": plan.accumulate,
         "learning_rate": settings.lr,
         "lr_scheduler_type": settings.scheduler,
-        "warmup_steps": math.ceil(settings.warmup * plan.steps),
+        "warmup_steps": int(settings.warmup * plan.steps),  # rounded up, the only step of a short training has lr 0
         "weight_decay": settings.weight_decay,
         "seed": seed,
         "max_length": settings.max_length,

@@ -26,14 +26,13 @@ class Rows(NamedTuple):
 
 
 def encode(tokenizer: Any, chats: Sequence[Chat], answers: Sequence[str], stops: Sequence[int]) -> Rows:
-    """Each chat as an engine presents it to the model, then exactly what the model would have to sample: answer and end.
+    """Each chat as an engine presents it, then exactly what the model would have to sample: the answer and its end.
 
-    Prompt and answer are tokenized apart, as they are when an answer is sampled: tokens never merge across the border, and
-    a template that rewrites finished answers changes nothing.
+    Prompt and answer are tokenized apart, as they are when an answer is sampled: tokens never merge across the border,
+    and a template that rewrites finished answers changes nothing.
     """
-    rendered: dict[str, list[int]] = {}
     keys = [repr(chat) for chat in chats]
-    new = {key: chat for key, chat in zip(keys, chats, strict=True)}
+    new = dict(zip(keys, chats, strict=True))
     texts = [tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False) for chat in new.values()]
     rendered = dict(zip(new, _ids(tokenizer, texts), strict=True))
     end = end_of_turn(tokenizer, chats[0], stops)
