@@ -1,0 +1,205 @@
+"""The process that holds vLLM: `python -m flywheel.engines.vllm_child FD`, started by `vllm.py` and by nothing else.
+
+It reads the arguments of `LLM(...)` from the socket FD and then answers one question after the other until the socket
+closes. An answer is ("ok", value), ("refused", (error, message)) for a question that cannot be answered, or ("failed",
+message) when vLLM itself failed and this process is of no more use. Rows travel as columns.
+"""
+
+import sys
+from multiprocessing.connection import Connection
+from typing import Any
+
+Chats = list[list[dict[str, str]]]
+
+
+class RefusedError(Exception):
+    """The name of an error in flywheel.errors, and its message."""
+
+
+class RepackHead:
+    """Mixed into vLLM's worker, so that `collective_rpc` finds it by its name in whatever process the worker is."""
+
+    model_runner: Any
+
+    def repack_head(self) -> None:
+        """vLLM's CPU kernels use a packed copy of the output head, which a reload of tied embeddings leaves stale."""
+        from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+
+        for module in self.model_runner.get_model().modules():
+            if isinstance(module, ParallelLMHead):
+                module.quant_method.process_weights_after_loading(module)
+
+
+class Server:
+    """What the parent may ask for. Every public method is a question."""
+
+    def __init__(self, arguments: dict[str, Any]) -> None:
+        from vllm import LLM
+        from vllm.platforms import current_platform
+
+        self._cpu = current_platform.is_cpu()
+        extension = "flywheel.engines.vllm_child.RepackHead"
+        self._llm = LLM(worker_extension_cls=extension, **arguments)
+        self._tokenizer: Any = self._llm.get_tokenizer()
+        self._context = int(self._llm.model_config.max_model_len)
+
+    def about(self) -> dict[str, Any]:
+        """What the parent wants to know of what was loaded."""
+        import vllm
+
+        if not self._tokenizer.chat_template:
+            raise RefusedError("WeightsError", "its tokenizer has no chat template")
+        template = self._tokenizer.get_chat_template()
+        dtype = str(self._llm.model_config.dtype).removeprefix("torch.")
+        return {"version": vllm.__version__, "template": template, "context": self._context, "dtype": dtype}
+
+    def chat(self, chats: Chats, seeds: list[int], sampling: dict[str, Any]) -> dict[str, list[Any]]:
+        """The columns of ANSWERS."""
+        from vllm import SamplingParams
+
+        prompts = self._tokens(chats)
+        for position, prompt in enumerate(prompts):
+            self._check_room(position, len(prompt), 1)
+        # vLLM refuses several greedy answers to one prompt: they would all be the same.
+        copies = sampling["n"] if sampling["temperature"] == 0 else 1
+        params = [
+            SamplingParams(
+                n=sampling["n"] // copies,
+                temperature=sampling["temperature"],
+                top_p=sampling["top_p"],
+                top_k=sampling["top_k"],
+                max_tokens=min(sampling["max_tokens"], self._context - len(prompt)),
+                stop=sampling["stop"],
+                seed=seed,
+                logprobs=0,  # of the sampled token alone, before temperature and truncation
+                flat_logprobs=True,
+            )
+            for prompt, seed in zip(prompts, seeds, strict=True)
+        ]
+        return columns(self._generate(prompts, params), copies)
+
+    def logprobs(self, chats: Chats, completions: list[str]) -> list[list[float]]:
+        """Log-probability of each token of each completion after its chat."""
+        prompts = self._tokens(chats)
+        answers = [self._tokenizer.encode(text, add_special_tokens=False) for text in completions]
+        for position, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+            self._check_room(position, len(prompt), len(answer))
+        return self._score([(prompt + answer, len(prompt)) for prompt, answer in zip(prompts, answers, strict=True)])
+
+    def canary(self, token_ids: list[int]) -> list[float]:
+        """Log-probability of each token but the first."""
+        if len(token_ids) > self._context:
+            raise RefusedError("WeightsError", f"its canary has {len(token_ids)} tokens, the context {self._context}")
+        return self._score([(token_ids, 1)])[0]
+
+    def reload(self, folder: str) -> None:
+        """Replace the weights by those in a folder of the same shape."""
+        self._llm.collective_rpc("reload_weights", kwargs={"weights_path": folder})
+        if self._cpu:
+            self._llm.collective_rpc("repack_head")
+        self._llm.reset_prefix_cache()
+
+    def sleep(self) -> None:
+        """Give the accelerator's memory back; the weights wait in the machine's own."""
+        if not self._cpu:
+            self._llm.sleep(level=1)
+
+    def wake(self) -> None:
+        """Take the memory again."""
+        if not self._cpu:
+            self._llm.wake_up()
+
+    def _tokens(self, chats: Chats) -> list[list[int]]:
+        try:
+            tokens: list[list[int]] = self._tokenizer.apply_chat_template(
+                chats, add_generation_prompt=True, tokenize=True, return_dict=False
+            )
+        except Exception as error:  # templates raise what they like, such as "roles must alternate"
+            raise RefusedError("WeightsError", f"the chat template refuses a chat: {error}") from error
+        if not all(tokens):
+            raise RefusedError("WeightsError", "the chat template makes nothing of a chat")
+        return tokens
+
+    def _generate(self, prompts: list[list[int]], params: list[Any]) -> list[Any]:
+        from vllm import TokensPrompt
+
+        asked = [TokensPrompt(prompt_token_ids=prompt) for prompt in prompts]
+        return self._llm.generate(asked, params, use_tqdm=False)
+
+    def _check_room(self, position: int, prompt: int, answer: int) -> None:
+        if prompt + answer > self._context:
+            fit = f"with {answer} more they do not fit the context of {self._context}"
+            raise RefusedError("PromptTooLong", f"prompt {position} has {prompt} tokens: {fit}")
+
+    def _score(self, sequences: list[tuple[list[int], int]]) -> list[list[float]]:
+        """For each (tokens, start): the log-probability of each token from `start` on, given those before it."""
+        from vllm import SamplingParams
+
+        scored = [tokens for tokens, start in sequences if start < len(tokens)]
+        # The last token is asked for as if it were to be sampled, so that a sequence may fill the context to its end.
+        params = [
+            SamplingParams(
+                max_tokens=1,
+                temperature=0,
+                prompt_logprobs=0,
+                logprob_token_ids=[tokens[-1]],
+                flat_logprobs=True,
+                detokenize=False,
+            )
+            for tokens in scored
+        ]
+        outputs = iter(self._generate([tokens[:-1] for tokens in scored], params) if scored else [])
+        return [
+            token_logprobs(next(outputs), *sequence) if sequence[1] < len(sequence[0]) else [] for sequence in sequences
+        ]
+
+
+def columns(outputs: list[Any], copies: int) -> dict[str, list[Any]]:
+    """The columns of ANSWERS, each answer `copies` times over."""
+    rows = [
+        (position, index, answer, len(output.prompt_token_ids))
+        for position, output in enumerate(outputs)
+        for index, answer in enumerate(answer for answer in output.outputs for _ in range(copies))
+    ]
+    return {
+        "chat": [position for position, _, _, _ in rows],
+        "index": [index for _, index, _, _ in rows],
+        "text": [answer.text for _, _, answer, _ in rows],
+        "finish_reason": [answer.finish_reason for _, _, answer, _ in rows],
+        "prompt_tokens": [prompt_tokens for _, _, _, prompt_tokens in rows],
+        "tokens": [len(answer.token_ids) for _, _, answer, _ in rows],
+        "logprob": [answer.cumulative_logprob for _, _, answer, _ in rows],
+    }
+
+
+def token_logprobs(output: Any, tokens: list[int], start: int) -> list[float]:
+    """Of the tokens from `start` on: all but the last were in the prompt."""
+    prompt, last = output.prompt_logprobs, output.outputs[0].logprobs
+    found = [prompt.logprobs[prompt.start_indices[position]] for position in range(start, len(tokens) - 1)]
+    return [*found, last.logprobs[last.token_ids.index(tokens[-1])]]
+
+
+def answer(server: Server, method: str, arguments: dict[str, Any]) -> tuple[str, Any]:
+    """The message for the parent; what vLLM raises goes through, to `main`."""
+    try:
+        return "ok", getattr(server, method)(**arguments)
+    except RefusedError as refusal:
+        return "refused", refusal.args
+
+
+def main() -> None:
+    """Serve the parent until it closes its end."""
+    connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
+    try:
+        server = Server(connection.recv())
+        while True:
+            connection.send(answer(server, *connection.recv()))
+    except EOFError:  # the parent has closed its end
+        return
+    except Exception as error:
+        connection.send(("failed", f"{type(error).__name__}: {error}"))
+        raise
+
+
+if __name__ == "__main__":
+    main()
