@@ -75,7 +75,7 @@ def check(recipe: Recipe) -> None:
         *_wrong_values(recipe),
         *_nameless(recipe),
         *_wrong_together(recipe),
-        *_wrong_engine(recipe),
+        *engine_problems(recipe),
         *_wrong_base(recipe),
         *_wrong_prompts(recipe),
     ]
@@ -150,17 +150,23 @@ def _wrong_together(recipe: Recipe) -> Iterator[str]:
             yield f"exam.ks holds {k}, but the exam draws {recipe.exam.sampling.n} answers (exam.sampling.n)"
 
 
-def _wrong_engine(recipe: Recipe) -> Iterator[str]:
+def engine_problems(recipe: Recipe) -> Iterator[str]:
+    """Why the recipe's engine and training cannot run in this installation."""
     engine = "http" if re.match(r"https?://", recipe.engine) else recipe.engine
     if engine not in NEEDS:
         yield f"engine must be vllm, local, toy or the http(s) address of a server, not {recipe.engine!r}"
         return
-    needs = dict(NEEDS[engine])
-    if needs and (recipe.train.lora or (recipe.warm_start and recipe.warm_start.train.lora)):
+    needs = missing(engine)
+    with_lora = recipe.train.lora or (recipe.warm_start and recipe.warm_start.train.lora)
+    if with_lora and NEEDS[engine] and importlib.util.find_spec("peft") is None:
         needs["peft"] = "train"
     for library, extra in needs.items():
-        if importlib.util.find_spec(library) is None:
-            yield f"engine {recipe.engine} needs {library}, which is not installed: install flywheel's extra {extra}"
+        yield f"engine {recipe.engine} needs {library}, which is not installed: install flywheel's extra {extra}"
+
+
+def missing(engine: str) -> dict[str, str]:
+    """The libraries that a run with this engine lacks here, with the extras that bring them."""
+    return {name: extra for name, extra in NEEDS[engine].items() if importlib.util.find_spec(name) is None}
 
 
 def _wrong_base(recipe: Recipe) -> Iterator[str]:

@@ -299,7 +299,7 @@ def test_a_library_that_is_missing_is_told_with_the_extra_that_brings_it(
 def test_a_base_must_be_a_model_folder_or_look_like_a_hub_id(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checks, "_wrong_engine", lambda recipe: [])
+    monkeypatch.setattr(checks, "engine_problems", lambda recipe: [])
     local = replace(recipe, engine="local")
     for fine in ("gpt2", "Qwen/Qwen3-0.6B"):
         check(replace(local, base=fine))

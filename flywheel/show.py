@@ -1,0 +1,187 @@
+"""A run on the screen: a bar for the step that is going on, a line for each iteration, and what came of it.
+
+`events` says what happens; `lines` shows it to people (bars only in a terminal), `json_lines` to programs. All numbers
+come from the store.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal, NamedTuple
+
+import polars as pl
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+from rich.text import Text
+
+from flywheel import history
+from flywheel.exam import compare, tell
+from flywheel.store import Store
+from flywheel.turn import Progress
+
+Row = dict[str, Any]
+
+ROWS = 200
+"""Rows that a table shows; all of them are to be had as CSV or JSON."""
+LONG = 300
+"""Characters of a cell that a table shows."""
+PIPED_WIDTH = 200
+
+SQL_EXAMPLES = (
+    'flywheel sql "from progress"',
+    'flywheel sql "from funnel"',
+    "flywheel sql \"select text from generations where role = 'answer' limit 3\"",
+)
+
+
+class Column(NamedTuple):
+    """A column of the line that is printed for each iteration."""
+
+    title: str
+    width: int
+    cell: Callable[[Row], str]
+
+
+def _number(name: str, form: str) -> Callable[[Row], str]:
+    return lambda row: "-" if row.get(name) is None else format(row[name], form)
+
+
+def _difference(row: Row) -> str:
+    if row.get("difference") is None:
+        return "-"
+    return f"{100 * row['difference']:+.1f} ({100 * row['low']:+.1f} to {100 * row['high']:+.1f})"
+
+
+def _kept(row: Row) -> str:
+    return f"{row['kept']}/{row['generated']}" if row.get("generated") else "-"
+
+
+COLUMNS = (
+    Column("iteration", 9, _number("iteration", "d")),
+    Column("exam", 6, _number("score", ".3f")),
+    Column("points (95% interval)", 22, _difference),
+    Column("p", 8, _number("p", ".2g")),
+    Column("kept", 12, _kept),
+    Column("examples", 8, _number("examples", "d")),
+    Column("tokens", 10, _number("tokens", ",d")),
+    Column("seconds", 8, _number("seconds", ".1f")),
+    Column("decision", 9, lambda row: str(row.get("decision") or "-")),
+)
+
+
+class Event(NamedTuple):
+    """A step has stored something (at) or has ended (step), an iteration or the run has ended; with its numbers."""
+
+    kind: Literal["at", "step", "iteration", "end"]
+    values: Row
+
+
+def events(steps: Iterable[Progress], run: str, store: Callable[[], Store]) -> Iterator[Event]:
+    """What happens in a run. `store` is first called when there is one."""
+    last: Progress | None = None
+    for progress in steps:
+        if last and (last.iteration, last.step) != (progress.iteration, progress.step):
+            yield Event("step", last._asdict())
+            if last.iteration != progress.iteration:
+                yield from (Event("iteration", row) for row in progress_rows(store(), run, last.iteration))
+        yield Event("at", progress._asdict())
+        last = progress
+    if last:
+        yield Event("step", last._asdict())
+        yield from (Event("iteration", row) for row in progress_rows(store(), run, last.iteration))
+    yield Event("end", summary(store(), run))
+
+
+def progress_rows(store: Store, run: str, iteration: int) -> list[Row]:
+    """The row of the view `progress` for an iteration, if it is decided."""
+    rows = store.sql("from progress").filter(pl.col("run") == run, pl.col("iteration") == iteration)
+    return rows.to_dicts()
+
+
+def summary(store: Store, run: str) -> Row:
+    """What a run came to: its last policy against its first on the same exam, where there are two; in words too."""
+    decided, row = history.decisions(store, run), history.row(store, "runs", run)
+    assert row is not None, f"run {run} has no row"
+    first, last = decided.row(0, named=True), decided.row(-1, named=True)
+    told = {"run": run, "name": row["name"], "iterations": last["number"], "policy": last["policy"]}
+    told |= {"store": str(store.path)}
+    head = f"{row['name']}: {last['number']} iterations"
+    if first["policy"] == last["policy"]:
+        return told | {"sentence": f"{head}, none promoted: the policy is still the first one, {first['policy']}"}
+    if first["exam"] != last["exam"]:
+        return told | {"sentence": f"{head}, the policy is now {last['policy']}; its exam is not the first one's"}
+    before, after = (history.grades(store, policy, first["exam"]) for policy in (first["policy"], last["policy"]))
+    result = compare(after, before)
+    numbers = tell(result).replace("the incumbent", "the base")
+    return told | result._asdict() | {"sentence": f"{head}, the policy is now {last['policy']}: {numbers}"}
+
+
+def json_lines(happening: Iterable[Event], quiet: bool) -> None:
+    """One JSON object in a line for each step and iteration that ends, and for the run; if quiet, for the run only."""
+    for kind, values in happening:
+        if kind == "end" or (kind != "at" and not quiet):
+            print(json.dumps({"event": kind, **values}, default=str), flush=True)
+
+
+def lines(happening: Iterable[Event], console: Console, quiet: bool) -> None:
+    """For people: a bar in a terminal, each note, a line per iteration, and the way to the history."""
+    shown = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}")
+    times = TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()
+    headed = False
+    with Bars(*shown, *times, console=console, transient=True, disable=quiet or not console.is_terminal) as bars:
+        for kind, values in happening:
+            if kind == "at":
+                _move(bars, values)
+            elif kind == "end":
+                break
+            elif not quiet and kind == "step" and values["note"]:
+                _say(console, f"{values['step']}: {values['note']}", "dim")
+            elif not quiet and kind == "iteration":
+                _iteration(console, values, headed)
+                headed = True
+    _say(console, values["sentence"], "bold")
+    if not quiet:
+        _say(console, f"Every row of it is in {values['store']}. Ask it:", "")
+        _say(console, "\n".join(f"  {example}" for example in SQL_EXAMPLES), "cyan")
+
+
+def _move(bars: Bars, values: Row) -> None:
+    """One bar, for the step that is going on."""
+    name = f"iteration {values['iteration']}: {values['step']}"
+    if [task.description for task in bars.tasks] != [name]:
+        for old in bars.task_ids:
+            bars.remove_task(old)
+        bars.add_task(name, rate="")
+    rate = f"{values['tokens'] / values['seconds']:,.0f} tokens/s" if values["tokens"] and values["seconds"] else ""
+    bars.update(bars.task_ids[0], completed=values["done"], total=values["total"], rate=rate)
+
+
+def _iteration(console: Console, row: Row, headed: bool) -> None:
+    if not headed:
+        _say(console, "  ".join(column.title.rjust(column.width) for column in COLUMNS), "bold")
+    style = {"promote": "green", "roll back": "red"}.get(str(row.get("decision")), "yellow")
+    _say(console, "  ".join(column.cell(row).rjust(column.width) for column in COLUMNS), style)
+
+
+def _say(console: Console, text: str, style: str) -> None:
+    console.print(Text(text, style), soft_wrap=True)
+
+
+def table(frame: pl.DataFrame, console: Console) -> None:
+    """Print a frame; long cells and many rows are cut, and it says so."""
+    shown = Table(*(escape(name) for name in frame.columns), row_styles=("", "dim"))
+    for row in frame.head(ROWS).iter_rows():
+        shown.add_row(*(Text(_cell(value)) for value in row))
+    if console.is_terminal:
+        console.print(shown)
+    else:
+        console.print(shown, width=PIPED_WIDTH)
+    if len(frame) > ROWS:
+        console.print(f"{ROWS} of {len(frame)} rows; --csv or --json gives all of them")
+
+
+def _cell(value: object) -> str:
+    text = "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= LONG else text[:LONG] + "…"

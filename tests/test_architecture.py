@@ -1,0 +1,162 @@
+"""The rules that keep the house simple, checked with `ast` and in fresh processes."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flywheel.load import load, shipped
+from flywheel.recipe import Recipe
+
+ROOT = Path(__file__).resolve().parent.parent
+OURS = ("flywheel", "judges", "filters", "data", "flows")
+MAY_IMPORT = {
+    "flywheel": {"flywheel"},
+    "judges": {"judges", "flywheel"},
+    "filters": {"filters", "flywheel"},
+    "data": {"data", "flywheel"},
+    "flows": set(OURS),
+}
+DOORS = {
+    "duckdb": ("flywheel/store.py",),
+    "vllm": ("flywheel/engines/vllm",),
+    "torch": ("flywheel/engines/", "flywheel/training/"),
+    "transformers": ("flywheel/engines/", "flywheel/training/"),
+    "tokenizers": ("flywheel/engines/", "flywheel/training/"),
+    "safetensors": ("flywheel/engines/", "flywheel/training/", "flywheel/weights.py"),
+    "peft": ("flywheel/engines/", "flywheel/training/"),
+    "accelerate": ("flywheel/training/",),
+    "trl": ("flywheel/training/",),
+    "datasets": ("flywheel/training/", "data/"),
+    "prefect": ("flows/",),
+    "matplotlib": ("flywheel/report.py",),
+}
+SQL_HOMES = ("flywheel/store.py", "flywheel/history.py")
+SQL = re.compile(r"\b(select\b.+\bfrom\b|insert\s+into\b|create\s+(table|view)\b|delete\s+from\b)", re.I | re.S)
+EXAMPLES_FOR_USERS = ("flywheel/show.py",)
+"""Prints questions for the user to ask, and asks none itself but `from VIEW`."""
+HEAVY = ("torch", "transformers", "vllm", "trl", "prefect", "datasets", "peft", "accelerate")
+FILE_LINES, FUNCTION_LINES = 300, 60
+FORBIDDEN_NAMES = {"utils", "base", "common", "helpers", "misc", "manager"}
+
+FILES = sorted(path for package in OURS for path in (ROOT / package).rglob("*.py"))
+TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """Top-level package and line of every import, also of those inside functions."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name.partition(".")[0], node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.partition(".")[0], node.lineno
+
+
+def test_imports_point_one_way() -> None:
+    wrong = [
+        f"{name}:{line} imports {imported}, but {name.partition('/')[0]} may import only {sorted(allowed)}"
+        for name, tree in TREES.items()
+        for allowed in [MAY_IMPORT[name.partition("/")[0]]]
+        for imported, line in imports(tree)
+        if imported in OURS and imported not in allowed
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_nothing_is_imported_relative_to_a_file() -> None:
+    wrong = [name for name, tree in TREES.items() for node in ast.walk(tree) if getattr(node, "level", 0)]
+    assert not wrong
+
+
+@pytest.mark.parametrize("library", DOORS)
+def test_each_heavy_library_has_one_door(library: str) -> None:
+    wrong = [
+        f"{name}:{line} imports {library}, whose door is {' or '.join(DOORS[library])}"
+        for name, tree in TREES.items()
+        if not name.startswith(DOORS[library])
+        for imported, line in imports(tree)
+        if imported == library
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_sql_lives_in_the_store_and_the_history() -> None:
+    wrong = [
+        f"{name}:{line} holds SQL: {text[:60]!r}"
+        for name, tree in TREES.items()
+        if name not in (*SQL_HOMES, *EXAMPLES_FOR_USERS)
+        for text, line in strings(tree)
+        if SQL.search(text)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def strings(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """Strings that are values, with their lines: not those that stand alone, which are docstrings."""
+    alone = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in alone:
+            yield node.value, node.lineno
+
+
+def loaded_by(statement: str) -> set[str]:
+    script = f"import sys\n{statement}\nprint(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def test_the_command_line_starts_without_any_heavy_library() -> None:
+    assert not loaded_by("import flywheel.cli") & {*HEAVY, "duckdb", "polars", "numpy", "scipy", "matplotlib"}
+
+
+def test_the_steps_and_every_recipe_load_without_heavy_libraries() -> None:
+    statement = "import flywheel.steps\nfrom flywheel.load import load, shipped\nfor name in shipped(): load(name)"
+    assert not loaded_by(statement) & set(HEAVY)
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_every_shipped_recipe_loads_and_says_what_it_is(name: str) -> None:
+    recipe = load(name)
+    assert isinstance(recipe, Recipe)
+    for later in range(2, recipe.iterations + 1):
+        assert load(name, later).name == recipe.name
+    assert ast.get_docstring(ast.parse(shipped()[name].read_text(encoding="utf-8")))
+
+
+def test_files_and_functions_fit_a_screen_or_a_few() -> None:
+    long = [f"{name}: {lines} lines" for name, lines in file_lengths() if lines > FILE_LINES]
+    long += [
+        f"{name}:{node.lineno} {node.name}: {node.end_lineno - node.lineno + 1} lines"
+        for name, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        and node.end_lineno is not None
+        and node.end_lineno - node.lineno + 1 > FUNCTION_LINES
+    ]
+    assert not long, "\n".join(long)
+
+
+def file_lengths() -> Iterator[tuple[str, int]]:
+    for path in FILES:
+        yield path.relative_to(ROOT).as_posix(), len(path.read_text(encoding="utf-8").splitlines())
+
+
+def test_no_file_is_named_for_nothing() -> None:
+    assert not [name for name in TREES if Path(name).stem in FORBIDDEN_NAMES]
+
+
+def test_public_classes_and_modules_say_what_they_are() -> None:
+    silent = [name for name, tree in TREES.items() if tree.body and not ast.get_docstring(tree)]
+    silent += [
+        f"{name}:{node.lineno} {node.name}"
+        for name, tree in TREES.items()
+        if name not in ("flywheel/errors.py", "flywheel/recipe.py")  # their docstring or comments say it for all
+        for node in tree.body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_") and not ast.get_docstring(node)
+    ]
+    assert not silent, "\n".join(silent)
