@@ -32,7 +32,8 @@ REQUIREMENTS = ROOT / "requirements"
 VENV = ROOT / ".venv"
 BIN = VENV / "bin"
 STAMP = VENV / "flywheel-stamp"
-PIP_INSTALL = (BIN / "uv", "pip", "install", "--no-deps")
+QUIETLY = () if sys.stderr.isatty() else ("--quiet",)  # progress bars for people, nothing but errors for logs
+PIP_INSTALL = (BIN / "uv", "pip", "install", *QUIETLY, "--no-deps")
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"  # the CPU builds; the usual index has only the CUDA ones
 
 FROM_PIP = {  # uv reads none of pip's settings
@@ -72,9 +73,9 @@ def lock_of(device: str) -> Path:
     return REQUIREMENTS / f"lock-{device}.txt"
 
 
-def pins(lock: Path) -> dict[str, str]:
-    """Name to version, for every `name==version` line of a lock; nothing if there is none yet."""
-    return dict(re.findall(r"^([\w.-]+)==(\S+)$", lock.read_text(), re.MULTILINE)) if lock.exists() else {}
+def pin(name: str, lock: Path) -> str:
+    """The line of a lock that says which version of a package it wants."""
+    return next(line for line in lock.read_text().splitlines() if line.startswith(f"{name}=="))
 
 
 def child_env() -> dict[str, str]:
@@ -97,33 +98,27 @@ def uv_env() -> dict[str, str]:
 def call(*command: str | Path, env: dict[str, str] | None = None) -> None:
     """Run a command to its end; if it fails, so do we."""
     if subprocess.run(command, env=env, cwd=ROOT).returncode:
-        sys.exit(
-            f"make.py stopped: `{' '.join(map(str, command))}` failed, see above. Once that is mended, call it again."
-        )
+        sys.exit(f"make.py stopped, because this failed: {' '.join(map(str, command))}")
 
 
-def make_venv(uv: str) -> None:
-    """An empty .venv that holds pip and uv."""
-    call(sys.executable, "-m", "venv", "--clear", VENV)
-    call(BIN / "pip", "install", "--quiet", f"uv=={uv}")
-
-
-def has_wheel(torch: str, env: dict[str, str]) -> bool:
-    """Whether a find-links folder holds this torch. If not, PyTorch's index has it."""
+def has_wheel(requirement: str, env: dict[str, str]) -> bool:
+    """Whether one of uv's find-links folders holds `name==version` for this Python."""
+    name, version = requirement.split("==")
     folders = [Path(folder.removeprefix("file://")) for folder in env.get("UV_FIND_LINKS", "").split(",") if folder]
-    return any(any(folder.glob(f"torch-{torch}-*.whl")) for folder in folders)
+    wheel = f"{name}-{version}-cp{sys.version_info.major}{sys.version_info.minor}-*.whl"
+    return any(any(folder.glob(wheel)) for folder in folders)
 
 
 def install(device: str) -> None:
     """Fill an empty .venv with what the lock says, then with the project itself (editable)."""
-    lock, compiled = pins(lock_of(device)), REQUIREMENTS / "needs-compiler.txt"
-    env = uv_env()
-    if device == "cpu" and not has_wheel(lock["torch"], env):
-        call(*PIP_INSTALL, "--default-index", TORCH_INDEX, f"torch=={lock['torch']}", env=env)
+    env, lock, compiled = uv_env(), lock_of(device), REQUIREMENTS / "needs-compiler.txt"
+    call(BIN / "pip", "install", "-qq", pin("uv", lock))
+    if device == "cpu" and not has_wheel(pin("torch", lock), env):
+        call(*PIP_INSTALL, "--default-index", TORCH_INDEX, pin("torch", lock), env=env)
     limits = REQUIREMENTS / f"overrides-{device}.txt"  # says which build of torch may not be taken
-    call(*PIP_INSTALL, "-r", lock_of(device), "-c", limits, "--excludes", compiled, env=env)
+    call(*PIP_INSTALL, "-r", lock, "-c", limits, "--excludes", compiled, env=env)
     # Last and on its own, because it may fail: only what names it needs it.
-    if subprocess.run([*PIP_INSTALL, "-r", compiled, "-c", lock_of(device)], env=env).returncode:
+    if subprocess.run([*PIP_INSTALL, "-r", compiled, "-c", lock], env=env).returncode:
         print(f"Going on without what could not be compiled: {compiled.name} says what that costs.", flush=True)
     call(*PIP_INSTALL, "--no-build-isolation", "--editable", ROOT, env=env)
 
@@ -131,50 +126,34 @@ def install(device: str) -> None:
 def fingerprint(device: str) -> str:
     """What an environment depends on; the settings of the tools in pyproject.toml are no part of it."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    parts = [str(ROOT), sys.version, lock_of(device).read_text(), repr((project["build-system"], project["project"]))]
+    parts = [str(ROOT), lock_of(device).read_text(), repr((project["build-system"], project["project"]))]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def set_up() -> None:
-    """Make .venv, unless its stamp says that it was made from this very lock, project, Python and place."""
+    """Make .venv, unless its stamp says that it was made from this very lock, project and place."""
     chosen = device()
     wanted = fingerprint(chosen)
-    if STAMP.exists() and STAMP.read_text() == wanted:
+    whole = STAMP.exists() and (BIN / "python").exists()  # the Python it links to may be gone
+    if whole and STAMP.read_text() == wanted:
         return
     print(f"Setting up {VENV} from {lock_of(chosen).name} (once; a minute or two).", flush=True)
-    make_venv(pins(lock_of(chosen))["uv"])
+    call(sys.executable, "-m", "venv", "--clear", VENV)
     install(chosen)
     STAMP.write_text(wanted)
 
 
-def resolve(device: str, *options: str) -> None:
-    """Write one lock from pyproject.toml and the overrides; a pin that the file already holds stays if it can."""
-    env, torch = uv_env(), pins(lock_of("gpu")).get("torch")
-    extras = [f"--extra={name}" for name in ("train", "tasks", "flows", "dev", f"vllm-{device}")]
-    overrides = [f"--overrides={REQUIREMENTS / name}.txt" for name in ("overrides", f"overrides-{device}")]
-    target = ["--python-version=3.11", "--python-platform=x86_64-manylinux_2_28", f"--output-file={lock_of(device)}"]
-    asks = device == "cpu" and not has_wheel(f"{torch}+cpu", env)
-    index = ["--index", TORCH_INDEX, "--index-strategy=unsafe-best-match"] if asks else []
-    shape = ["--quiet", "--no-emit-index-url", "--no-annotate", "--custom-compile-command=python3 make.py lock"]
-    call(
-        BIN / "uv", "pip", "compile", "pyproject.toml", *extras, *overrides, *target, *index, *shape, *options, env=env
-    )
-
-
-def lock(*options: str) -> None:
-    """Resolve both locks. The CPU's starts from the GPU's pins, so that they agree wherever they can."""
-    if not (BIN / "uv").exists():
-        make_venv(pins(lock_of("cpu"))["uv"])
-    resolve("gpu", *options)
-    shutil.copy(lock_of("gpu"), lock_of("cpu"))
-    resolve("cpu")
+def lock_env() -> dict[str, str]:
+    """What requirements/lock.sh runs in: uv's environment, and PyTorch's index where no folder has the CPU build."""
+    env = uv_env()
+    return env if has_wheel(pin("torch", lock_of("cpu")), env) else env | {"TORCH_INDEX": TORCH_INDEX}
 
 
 def main(job: str = "", *options: str) -> None:
-    """Set up, then become the job: signals and the exit code are its own."""
+    """Set up, then become the job, so that signals and the exit code are the job's own."""
     jobs = {
         "setup": [],
-        "lock": [],
+        "lock": ["bash", "requirements/lock.sh"],
         "quickstart": ["flywheel", "run", "quickstart"],
         "test": ["python", "-m", "pytest"],
     }
@@ -182,12 +161,10 @@ def main(job: str = "", *options: str) -> None:
         sys.exit(__doc__)
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         sys.exit("The locks are for Linux x86-64. Elsewhere: pip install -e '.[train,tasks,flows]', without vLLM.")
-    if job == "lock":
-        return lock(*options)
     set_up()
     if command := jobs[job]:
         os.chdir(ROOT)
-        os.execve(BIN / command[0], [*command, *options], child_env())
+        os.execvpe(command[0], [*command, *options], lock_env() if job == "lock" else child_env())
 
 
 if __name__ == "__main__":
