@@ -70,7 +70,7 @@ def generations(
         engine=pl.lit(model.card.engine),
         template=pl.lit(model.card.template),
         created_at=pl.lit(now()),
-    ).cast(dict(GENERATIONS))
+    ).cast(GENERATIONS)
 
 
 def _keys(prompts: list[str], checkpoint: str, draw: str, answers: pl.DataFrame) -> Iterator[tuple[str, str, str, int]]:
@@ -86,7 +86,7 @@ def judge_answers(turn: Turn, prompts: pl.DataFrame, checkpoint: str, draw: str,
         subjects = history.unjudged(turn.store, checkpoint, draw, batch["id"].to_list(), judge.name)
         if subjects.is_empty():
             continue
-        judgments = judge.read(subjects, None).select(list(JUDGMENTS)).cast(dict(JUDGMENTS))
+        judgments = judge.read(subjects, None).select(list(JUDGMENTS)).cast(JUDGMENTS)
         forgotten = set(subjects["generation"]) - set(judgments["generation"])
         if forgotten:
             raise RecipeError(f"judge {judge.name} gave no judgment for {len(forgotten)} of {len(subjects)} answers")

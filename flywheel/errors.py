@@ -20,36 +20,36 @@ class FlywheelError(Exception):
 
 
 class RecipeError(FlywheelError):
-    pass
+    """The recipe is wrong; nothing has been started."""
 
 
 class SourceError(FlywheelError):
-    pass
+    """Prompts cannot be read."""
 
 
 class StoreError(FlywheelError):
-    pass
+    """The store cannot be used, or refuses a row."""
 
 
 class ExamLeak(StoreError):
-    pass
+    """A training row comes from an exam prompt."""
 
 
 class WeightsError(FlywheelError):
-    pass
+    """Weights are missing, corrupt or do not fit."""
 
 
 class EngineError(FlywheelError):
-    pass
+    """An engine failed."""
 
 
 class EngineMissing(EngineError):
-    pass
+    """An engine's library is not installed."""
 
 
 class PromptTooLong(EngineError):
-    pass
+    """A prompt does not fit the context."""
 
 
 class TrainingError(FlywheelError):
-    pass
+    """A training failed."""

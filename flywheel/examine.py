@@ -56,8 +56,9 @@ def decided(turn: Turn, new: str | None, exam: str) -> dict[str, object]:
 
 
 def pass_rate(turn: Turn, checkpoint: str, exam: str) -> float:
+    """pass@1: the mean share of right answers."""
     grades = history.grades(turn.store, checkpoint, exam)
-    return float((grades["correct"] / grades["n"]).mean())  # type: ignore[arg-type]
+    return float(grades.select((pl.col("correct") / pl.col("n")).mean()).item())
 
 
 def best(turn: Turn) -> str:
@@ -77,7 +78,7 @@ def at_k(turn: Turn, checkpoint: str) -> str:
     counts = grade(answers, checkpoint, "").select("n", "correct")
     told = [
         f"pass@{k} {counts.select(pass_at_k(pl.col('n'), pl.col('correct'), k).mean()).item():.3f}, "
-        f"maj@{k} {maj_at_k(answers, k)['majority'].mean() or 0.0:.3f}"
+        f"maj@{k} {maj_at_k(answers, k).select(pl.col('majority').mean()).item() or 0.0:.3f}"
         for k in ks
     ]
     return "; " + "; ".join(told)

@@ -7,7 +7,9 @@ import polars as pl
 from flywheel.store import Store
 from flywheel.tables import JUDGED, PROMPTS, SUBJECTS
 
-SUBJECT = "g.id as generation, g.prompt, p.chat, p.reference, p.meta, g.index, g.text, g.finish_reason, g.tokens, g.logprob"
+SUBJECT = (
+    "g.id as generation, g.prompt, p.chat, p.reference, p.meta, g.index, g.text, g.finish_reason, g.tokens, g.logprob"
+)
 ANSWERS_OF_ITERATION = """
     proposals r join iterations i on i.id = r.iteration
     join generations g on g.prompt = r.prompt and g.checkpoint = i.policy and g.draw = i.draw
@@ -19,12 +21,14 @@ def proposed(store: Store, iteration: str) -> pl.DataFrame:
     """PROMPTS of an iteration, in their order."""
     query = """select p.* from proposals r join prompts p on p.id = r.prompt where r.iteration = $iteration
                order by r.position"""
-    return store.sql(query, {"iteration": iteration}).cast(dict(PROMPTS))
+    return store.sql(query, {"iteration": iteration}).cast(PROMPTS)
 
 
 def sampled(store: Store, checkpoint: str, draw: str) -> pl.DataFrame:
     """`prompt` and `n`: how many answers each prompt has from this checkpoint and draw."""
-    query = "select prompt, count(*) as n from generations where checkpoint = $checkpoint and draw = $draw group by prompt"
+    query = (
+        "select prompt, count(*) as n from generations where checkpoint = $checkpoint and draw = $draw group by prompt"
+    )
     return store.sql(query, {"checkpoint": checkpoint, "draw": draw})
 
 
@@ -37,7 +41,7 @@ def unjudged(store: Store, checkpoint: str, draw: str, prompts: Sequence[str], j
         where not exists (select 1 from judgments j where j.generation = g.id and j.judge = $judge)
         order by r.position, g.index"""
     values = {"checkpoint": checkpoint, "draw": draw, "prompts": list(prompts), "judge": judge}
-    return store.sql(query, values).cast(dict(SUBJECTS))
+    return store.sql(query, values).cast(SUBJECTS)
 
 
 def judged(store: Store, iteration: str, judges: Sequence[str]) -> pl.DataFrame:
@@ -45,12 +49,12 @@ def judged(store: Store, iteration: str, judges: Sequence[str]) -> pl.DataFrame:
     query = f"""
         with votes as (
             select generation, avg(score) filter (judge = $first) as score,
-                   list(struct_pack(judge := judge, vote := vote, score := score, status := status) order by judge, vote) as votes
+                   list({judge: judge, vote: vote, score: score, status: status} order by judge, vote) as votes
             from judgments where list_contains($judges, judge) group by generation)
         select {SUBJECT}, v.score, v.votes from {ANSWERS_OF_ITERATION} left join votes v on v.generation = g.id
         where r.iteration = $iteration order by r.position, g.index"""
     values = {"iteration": iteration, "judges": list(judges), "first": judges[0]}
-    return store.sql(query, values).cast(dict(JUDGED))
+    return store.sql(query, values).cast(JUDGED)
 
 
 def dataset_of(store: Store, iteration: str) -> str | None:
@@ -60,6 +64,7 @@ def dataset_of(store: Store, iteration: str) -> str | None:
 
 
 def examples(store: Store, dataset: str) -> pl.DataFrame:
+    """EXAMPLES of a dataset, in order."""
     return store.sql("select * from examples where dataset = $dataset order by position", {"dataset": dataset})
 
 
@@ -81,6 +86,7 @@ def answered(store: Store, checkpoint: str, draw: str, prompts: Sequence[str], j
 
 
 def grades(store: Store, checkpoint: str, exam: str) -> pl.DataFrame:
+    """GRADES of one checkpoint in one exam."""
     query = "select * from grades where checkpoint = $checkpoint and exam = $exam order by prompt"
     return store.sql(query, {"checkpoint": checkpoint, "exam": exam})
 

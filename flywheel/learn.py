@@ -29,7 +29,7 @@ def dataset_frames(turn: Turn, rows: pl.DataFrame, kind: str) -> dict[str, pl.Da
     real = int((rows["origin"] == "real").sum())
     head = {"id": id, "kind": kind, "rows": len(rows), "real": real, "synthetic": len(rows) - real, "created_at": now()}
     return {
-        "examples": examples.select(list(EXAMPLES)).cast(dict(EXAMPLES)),
+        "examples": examples.select(list(EXAMPLES)).cast(EXAMPLES),
         "datasets": pl.DataFrame([head], schema=DATASETS),
         "iteration_datasets": pl.DataFrame([{"iteration": turn.id, "dataset": id}], schema=ITERATION_DATASETS),
     }
@@ -72,6 +72,7 @@ def found(turn: Turn) -> str:
 
 
 def build_scratch(scratch: Scratch, out: Path) -> None:
+    """The folder of a model with random weights."""
     from flywheel.training.scratch import build
 
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -100,6 +101,7 @@ def candidate(turn: Turn) -> str | None:
 
 
 def trained_id(turn: Turn, parent: str, settings: Sft) -> str | None:
+    """The id of the checkpoint that a training would make; None if its dataset has no rows."""
     dataset = history.dataset_of(turn.store, turn.id)
     assert dataset is not None, "select comes before train"
     head = history.row(turn.store, "datasets", dataset)
@@ -149,7 +151,3 @@ def exported(turn: Turn, dataset: str) -> Path:
         history.examples(turn.store, dataset).write_parquet(part)
         part.replace(path)
     return path
-
-
-
-

@@ -1,8 +1,8 @@
 """Children that end with their parent, whatever kills it.
 
-`leashed(argv)` runs `argv` in a process group of its own below a small keeper process. The keeper holds the reading end of a
-pipe whose writing end only the parent has; when the parent is gone, also by SIGKILL, the pipe closes and the keeper kills
-the group. (PR_SET_PDEATHSIG alone would miss grandchildren, and fires when the *thread* that started the child ends.)
+`leashed(argv)` runs `argv` in a process group of its own below a small keeper process. The keeper holds the reading
+end of a pipe whose writing end only the parent has; when the parent is gone, also by SIGKILL, the pipe closes and the
+keeper kills the group. (PR_SET_PDEATHSIG alone would miss grandchildren, and fires when the *thread* that started the child ends.)
 """
 
 import contextlib
@@ -42,7 +42,7 @@ def leashed(argv: Sequence[str], *, pass_fds: Sequence[int] = (), **options: Any
 
 def keep(leash: int, argv: Sequence[str]) -> int:
     """The keeper: run `argv`, kill the whole group when the leash is cut, else give back the exit code."""
-    child = subprocess.Popen(argv, preexec_fn=_die_with_keeper, close_fds=False)
+    child = subprocess.Popen(argv, preexec_fn=_die_with_keeper, close_fds=False)  # noqa: PLW1509  (one thread)
     while child.poll() is None:
         if select.select([leash], [], [], POLL_SECONDS)[0]:
             os.killpg(0, signal.SIGKILL)

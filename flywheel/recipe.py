@@ -1,8 +1,8 @@
 """A recipe: one method of the literature as a frozen value, and the seams that its parts fit.
 
-A recipe file defines `recipe`, a `Recipe`, or a function `recipe(iteration) -> Recipe` where constants change from one
-iteration to the next. Its parts are frozen dataclasses whose fields are their parameters: that is what names them in the
-store and in a run's identity.
+A recipe file defines `recipe`, a `Recipe`, or a function `recipe(iteration) -> Recipe` where constants change from
+one iteration to the next. Its parts are frozen dataclasses whose fields are their parameters: that is what names them
+in the store and in a run's identity.
 """
 
 import dataclasses
@@ -68,7 +68,9 @@ class Model(Protocol):
     """Weights that are being served."""
 
     @property
-    def card(self) -> Card: ...
+    def card(self) -> Card:
+        """What the model says of itself."""
+        ...
 
     def chat(self, chats: Sequence[Chat], sampling: "Sampling", seeds: Sequence[int]) -> pl.DataFrame:
         """ANSWERS, ordered by chat and index: `sampling.n` for each chat, with one seed per chat.
@@ -80,7 +82,7 @@ class Model(Protocol):
         ...
 
     def logprobs(self, chats: Sequence[Chat], completions: Sequence[str]) -> list[list[float]]:
-        """Log-probability of each token of each completion (the end-of-turn token not included) after its chat, nats."""
+        """Log-probability in nats of each token of each completion (without the end token) after its chat."""
         ...
 
 
@@ -114,6 +116,8 @@ class Sampling:
 
 @dataclass(frozen=True, kw_only=True)
 class Lora:
+    """Low-rank adapters, merged into the weights when the training ends (Hu et al. 2021)."""
+
     rank: int = 16
     alpha: int = 32
     dropout: float = 0.0
@@ -124,7 +128,9 @@ class Lora:
 class Sft:
     """Supervised fine-tuning with TRL; the loss is on the completion only. batch_size counts sequences per step."""
 
-    child: ClassVar[str] = "flywheel.training.child"  # the module that runs a Job with these settings, in a process of its own
+    child: ClassVar[str] = (
+        "flywheel.training.child"  # the module that runs a Job with these settings, in a process of its own
+    )
     lr: float = 1e-5
     epochs: float = 1.0
     max_steps: int = -1  # overrides epochs where positive
@@ -163,7 +169,7 @@ class WarmStart:
 
 @dataclass(frozen=True, kw_only=True)
 class Exam:
-    """Held-out prompts, a judge that is not the policy, and how answers are drawn. `ks`: for pass@k and maj@k, k <= n."""
+    """Held-out prompts, a judge that is not the policy, and how answers are drawn. `ks`: of pass@k and maj@k, up to n."""
 
     name: str
     prompts: Source
@@ -174,8 +180,8 @@ class Exam:
 
 @dataclass(frozen=True, kw_only=True)
 class Gate:
-    """Which new checkpoint becomes the policy. `better`: significantly better than the incumbent at level alpha, by a paired
-    two-sided test; `not worse`: not significantly worse; `always`: every one, for controls and for measuring."""
+    """Which new checkpoint becomes the policy. `better`: significantly better than the incumbent at level alpha, by a
+    paired two-sided test; `not worse`: not significantly worse; `always`: every one, for controls and for measuring."""
 
     promote: Literal["better", "not worse", "always"] = "better"
     alpha: float = 0.05
@@ -224,13 +230,16 @@ def describe(value: Any) -> Any:
 
 
 def named(part: Any) -> str:
-    """A short name for a part: its type, its fields that are not default, and what tells it from another of that name."""
+    """A short name for a part: its type and its fields that are not default, or a hash of them where they are long."""
     if not dataclasses.is_dataclass(part):
         return str(getattr(part, "__name__", part))
-    shown = [f"{f.name}={getattr(part, f.name)!r}" for f in dataclasses.fields(part) if getattr(part, f.name) != f.default]
+    shown = [
+        f"{f.name}={getattr(part, f.name)!r}" for f in dataclasses.fields(part) if getattr(part, f.name) != f.default
+    ]
     text = f"{type(part).__name__}({', '.join(shown)})"
     return text if len(text) <= 60 else f"{type(part).__name__}#{content_id(describe(part))[:8]}"
 
 
 def describe_text(value: Any) -> str:
+    """`describe` as text, the same for the same value."""
     return json.dumps(describe(value), ensure_ascii=False, sort_keys=True)

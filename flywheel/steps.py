@@ -1,8 +1,8 @@
 """The wheel: six steps in one direction. Start reading here.
 
-Steps pass nothing to each other but what is in the store. Each asks the store what is missing, makes it in batches, and
-adds each batch as it is done; so a resume is a re-run, a retry is safe, and a second run of the same thing costs nothing.
-A step is a generator of Progress: what it has yielded is stored.
+Steps pass nothing to each other but what is in the store. Each asks the store what is missing, makes it in batches,
+and adds each batch as it is done; so a resume is a re-run, a retry is safe, and a second run of the same thing costs
+nothing. A step is a generator of Progress: what it has yielded is stored.
 """
 
 import contextlib
@@ -37,9 +37,11 @@ def propose(turn: Turn) -> Iterator[Progress]:
     chosen = next_prompts(usable, turn.recipe.prompts_per_iteration, turn.number)
     proposals = chosen.select(
         iteration=pl.lit(turn.id), position=pl.int_range(pl.len(), dtype=pl.Int32), prompt="id"
-    ).cast(dict(PROPOSALS))
+    ).cast(PROPOSALS)
     turn.store.add_all({"prompts": chosen, "proposals": proposals})
-    note = f"{near['prompt'].n_unique()} prompts left out: they share {turn.recipe.overlap} words in a row with the exam"
+    note = (
+        f"{near['prompt'].n_unique()} prompts left out: they share {turn.recipe.overlap} words in a row with the exam"
+    )
     yield turn.progress("propose", len(chosen), len(chosen), note=note if len(near) else None)
 
 
@@ -137,6 +139,7 @@ def recorded(step: Step, turn: Turn) -> Iterator[Progress]:
 
 
 def note_event(turn: Turn, step: Step, kind: str, last: Progress | None, seconds: float, detail: str | None) -> None:
+    """One row of EVENTS."""
     row = {
         "run": turn.run,
         "iteration": turn.number,

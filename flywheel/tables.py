@@ -1,8 +1,8 @@
 """The nouns: one schema per table, and the ids that name their rows.
 
-What moves between steps and components is a Polars frame with one of these schemas; what stays is a DuckDB table with the
-same columns (`schema/*.sql`). Rows are appended, never edited. An id is a hash of everything that could change the row's
-content, so making a row again is a no-op and a resume is a re-run.
+What moves between steps and components is a Polars frame with one of these schemas; what stays is a DuckDB table with
+the same columns (`schema/*.sql`). Rows are appended, never edited. An id is a hash of everything that could change the
+row's content, so making a row again is a no-op and a resume is a re-run.
 """
 
 import hashlib
@@ -20,7 +20,13 @@ MESSAGE = pl.Struct({"role": pl.String, "content": pl.String})
 CHAT = pl.List(MESSAGE)
 TIME = pl.Datetime("us")
 
-PROMPTS = pl.Schema(
+
+def schema(columns: Mapping[str, Any]) -> pl.Schema:
+    """A table's columns and their types."""
+    return pl.Schema(columns)
+
+
+PROMPTS = schema(
     {
         "id": pl.String,  # hash of the chat alone: an exam prompt stays one, whatever its reference
         "chat": CHAT,
@@ -29,7 +35,7 @@ PROMPTS = pl.Schema(
         "source": pl.String,
     }
 )
-DRAWS = pl.Schema(
+DRAWS = schema(
     {
         "id": pl.String,
         "engine": pl.String,
@@ -42,7 +48,7 @@ DRAWS = pl.Schema(
         "seed": pl.Int64,
     }
 )
-GENERATIONS = pl.Schema(
+GENERATIONS = schema(
     {
         "id": pl.String,
         "prompt": pl.String,
@@ -61,7 +67,7 @@ GENERATIONS = pl.Schema(
         "created_at": TIME,
     }
 )
-JUDGMENTS = pl.Schema(
+JUDGMENTS = schema(
     {
         "generation": pl.String,
         "judge": pl.String,
@@ -72,7 +78,7 @@ JUDGMENTS = pl.Schema(
         "trace": pl.String,  # the generation that holds the judge's words, or NULL for a rule
     }
 )
-COMPARISONS = pl.Schema(
+COMPARISONS = schema(
     {
         "a": pl.String,
         "b": pl.String,
@@ -84,7 +90,7 @@ COMPARISONS = pl.Schema(
         "trace": pl.String,
     }
 )
-SELECTIONS = pl.Schema(
+SELECTIONS = schema(
     {
         "iteration": pl.String,
         "position": pl.Int32,  # of the filter in the recipe
@@ -94,7 +100,7 @@ SELECTIONS = pl.Schema(
         "reason": pl.String,
     }
 )
-EXAMPLES = pl.Schema(
+EXAMPLES = schema(
     {
         "dataset": pl.String,
         "position": pl.Int32,
@@ -107,11 +113,11 @@ EXAMPLES = pl.Schema(
         "generations": pl.List(pl.String),  # where it came from; empty for real
     }
 )
-DATASETS = pl.Schema(
+DATASETS = schema(
     {"id": pl.String, "kind": pl.String, "rows": pl.Int64, "real": pl.Int64, "synthetic": pl.Int64, "created_at": TIME}
 )
-ITERATION_DATASETS = pl.Schema({"iteration": pl.String, "dataset": pl.String})
-CHECKPOINTS = pl.Schema(
+ITERATION_DATASETS = schema({"iteration": pl.String, "dataset": pl.String})
+CHECKPOINTS = schema(
     {
         "id": pl.String,
         "kind": pl.String,  # base | scratch | trained
@@ -123,9 +129,9 @@ CHECKPOINTS = pl.Schema(
         "created_at": TIME,
     }
 )
-METRICS = pl.Schema({"checkpoint": pl.String, "step": pl.Int32, "name": pl.String, "value": pl.Float64})
-EXAMS = pl.Schema({"id": pl.String, "name": pl.String, "position": pl.Int32, "prompt": pl.String})
-GRADES = pl.Schema(
+METRICS = schema({"checkpoint": pl.String, "step": pl.Int32, "name": pl.String, "value": pl.Float64})
+EXAMS = schema({"id": pl.String, "name": pl.String, "position": pl.Int32, "prompt": pl.String})
+GRADES = schema(
     {
         "checkpoint": pl.String,
         "exam": pl.String,
@@ -136,10 +142,17 @@ GRADES = pl.Schema(
         "majority": pl.Boolean,  # whether the most frequent final answer is right, or NULL
     }
 )
-RUNS = pl.Schema(
-    {"id": pl.String, "name": pl.String, "recipe": pl.String, "versions": pl.String, "seed": pl.Int64, "created_at": TIME}
+RUNS = schema(
+    {
+        "id": pl.String,
+        "name": pl.String,
+        "recipe": pl.String,
+        "versions": pl.String,
+        "seed": pl.Int64,
+        "created_at": TIME,
+    }
 )
-ITERATIONS = pl.Schema(
+ITERATIONS = schema(
     {
         "id": pl.String,
         "run": pl.String,
@@ -150,8 +163,8 @@ ITERATIONS = pl.Schema(
         "created_at": TIME,
     }
 )
-PROPOSALS = pl.Schema({"iteration": pl.String, "position": pl.Int32, "prompt": pl.String})
-DECISIONS = pl.Schema(
+PROPOSALS = schema({"iteration": pl.String, "position": pl.Int32, "prompt": pl.String})
+DECISIONS = schema(
     {
         "iteration": pl.String,
         "candidate": pl.String,
@@ -169,7 +182,7 @@ DECISIONS = pl.Schema(
         "reason": pl.String,
     }
 )
-EVENTS = pl.Schema(
+EVENTS = schema(
     {
         "run": pl.String,
         "iteration": pl.Int32,
@@ -226,7 +239,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
 """What identifies a row. Adding a row whose key is there already changes nothing."""
 
 # What components see. The frame that a judge, a filter or a pick is given; never a table of its own.
-ANSWERS = pl.Schema(
+ANSWERS = schema(
     {
         "chat": pl.Int64,  # position of the chat in the call
         "index": pl.Int32,
@@ -237,7 +250,7 @@ ANSWERS = pl.Schema(
         "logprob": pl.Float64,
     }
 )
-SUBJECTS = pl.Schema(
+SUBJECTS = schema(
     {
         "generation": pl.String,
         "prompt": pl.String,
@@ -252,9 +265,9 @@ SUBJECTS = pl.Schema(
     }
 )
 VOTE = pl.Struct({"judge": pl.String, "vote": pl.Int32, "score": pl.Float64, "status": pl.String})
-JUDGED = pl.Schema({**SUBJECTS, "score": pl.Float64, "votes": pl.List(VOTE)})
+JUDGED = schema({**SUBJECTS, "score": pl.Float64, "votes": pl.List(VOTE)})
 """SUBJECTS with `score`, the mean of the first judge's valid votes (NULL if there is none), and all `votes`."""
-PICKED = pl.Schema(
+PICKED = schema(
     {
         "prompt": pl.String,
         "chosen": pl.String,
@@ -263,7 +276,7 @@ PICKED = pl.Schema(
         "generations": pl.List(pl.String),
     }
 )
-WORKED = pl.Schema({"chat": CHAT, "completion": pl.String})
+WORKED = schema({"chat": CHAT, "completion": pl.String})
 """Worked examples: what a warm start learns from."""
 
 
@@ -274,15 +287,17 @@ def content_id(*parts: Any) -> str:
 
 
 def prompt_id(chat: Sequence[Mapping[str, str]]) -> str:
+    """A prompt is its chat."""
     return content_id("prompt", [[message["role"], message["content"]] for message in chat])
 
 
 def generation_id(prompt: str, checkpoint: str, draw: str, index: int) -> str:
+    """A generation is what this checkpoint answers to this prompt with these dice, the index-th time."""
     return content_id("generation", prompt, checkpoint, draw, index)
 
 
 def request_seed(draw: str, prompt: str) -> int:
-    """The seed of one prompt's request, 0 <= seed < 2**31: the same seed for all prompts would correlate their draws."""
+    """The seed of one prompt's request, below 2**31: one seed for all prompts would correlate their draws."""
     return int(content_id("seed", draw, prompt)[:8], 16) & 0x7FFF_FFFF
 
 

@@ -47,6 +47,7 @@ class Turn:
 
     @property
     def id(self) -> str:
+        """Names the iteration in the store."""
         return content_id("iteration", self.run, self.number)
 
     @property
@@ -55,9 +56,11 @@ class Turn:
         return self.recipe.seed + self.number
 
     def progress(self, step: str, done: int, total: int, tokens: int = 0, note: str | None = None) -> Progress:
+        """Progress of a step of this turn."""
         return Progress(self.run, self.number, step, done, total, tokens, 0.0, note)
 
     def draw(self, sampling: Sampling, seed: int) -> str:
+        """Names the dice: other parameters, another seed or another engine give other answers."""
         return content_id("draw", describe(sampling), seed, self.recipe.engine)
 
     def weights(self, checkpoint: str) -> str:
@@ -69,10 +72,12 @@ class Turn:
 
 
 def now() -> datetime:
+    """UTC, as the store keeps it."""
     return datetime.now(UTC).replace(tzinfo=None)
 
 
 def draw_frame(id: str, sampling: Sampling, seed: int, engine: str) -> pl.DataFrame:
+    """The row of DRAWS."""
     row = {**describe(sampling), "id": id, "engine": engine, "seed": seed}
     return pl.DataFrame([{name: row[name] for name in DRAWS}], schema=DRAWS)
 
@@ -99,6 +104,7 @@ def begin(recipe: Recipe, store: Store) -> str:
 
 
 def versions() -> dict[str, str]:
+    """The libraries that a run's outcome hangs on, where they are installed."""
     found = {}
     for name in LIBRARIES:
         try:
@@ -164,7 +170,7 @@ def enrol(turn: Turn) -> pl.DataFrame:
         name=pl.lit(turn.recipe.exam.name),
         position=pl.int_range(pl.len(), dtype=pl.Int32),
         prompt="id",
-    ).cast(dict(EXAMS))
+    ).cast(EXAMS)
     draws = draw_frame(draw, sampling, turn.recipe.seed, turn.recipe.engine)
     turn.store.add_all({"prompts": prompts, "draws": draws, "exams": exams})
     return prompts

@@ -2,8 +2,8 @@
 
     python -m tests.bars.kill [--iterations N] [--set key=value ...]
 
-The moments cover every step of every iteration: in the middle of batches, between steps, and in the trainer child (which is
-then killed itself, rather than its parent). After each kill the same command is run again in the same home.
+The moments cover every step of every iteration: in the middle of batches, between steps, and in the trainer child (that
+is then killed itself, rather than its parent). After each kill the same command is run again in the same home.
 """
 
 import argparse
@@ -50,7 +50,7 @@ class Moment:
 
 
 def moments(iterations: int, count: int, seed: int) -> list[Moment]:
-    """`count` moments over all iterations and steps, in the order in which they come; every third training kills the child."""
+    """`count` moments over all iterations and steps, in the order in which they come."""
     dice, steps = random.Random(seed), ["propose", "sample", "sample", "judge", "select", "train", "train", "examine"]
     every = [(0, "warm_start"), (0, "warm_start"), (0, "examine")]
     every += [(number, step) for number in range(1, iterations + 1) for step in steps]

@@ -2,8 +2,8 @@
 
     python -m tests.bars.quickstart [--seeds 0 1 2]
 
-For each seed: the quickstart by its command, timed from the first word to the last line; then the control, which spends the
-same compute without a verifier. Both are compared with the warm-started base on the same exam, item by item.
+For each seed: the quickstart by its command, timed from the first word to the last line; then the control, which spends
+the same compute without a verifier. Both are compared with the warm-started base on the same exam, item by item.
 """
 
 import argparse
