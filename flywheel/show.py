@@ -32,7 +32,7 @@ PIPED_WIDTH = 200
 SQL_EXAMPLES = (
     'flywheel sql "from progress"',
     'flywheel sql "from funnel"',
-    "flywheel sql \"select text from generations where role = 'answer' limit 3\"",
+    'flywheel sql "select text, score from judged where iteration = 1 order by score desc limit 5"',
 )
 
 
