@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""One command from a fresh clone to a running flywheel. Needs nothing but Python 3.11+ on Linux x86-64.
+"""One command from a fresh clone to a running flywheel. Needs nothing but Python 3.11 to 3.13 on Linux x86-64.
 
     python3 make.py quickstart [...]   set up, then `flywheel run quickstart ...`
     python3 make.py test [...]         set up, then `pytest ...`
@@ -12,9 +12,9 @@ FLYWHEEL_DEVICE=cpu|gpu chooses the lock; without it, a CUDA device does.
 
 import sys
 
-if sys.version_info < (3, 11):  # noqa: UP036  (an older Python gets a sentence, not a traceback)
+if not (3, 11) <= sys.version_info[:2] <= (3, 13):
     sys.exit(
-        f"flywheel needs Python 3.11 or newer, and this is {sys.version.split()[0]}. Call make.py with a newer one."
+        f"flywheel needs Python 3.11, 3.12 or 3.13, and this is {sys.version.split()[0]}: call make.py with another."
     )
 
 import ast
@@ -61,7 +61,8 @@ def cores() -> int:
 
 def device() -> str:
     """`cpu` or `gpu`: FLYWHEEL_DEVICE, or what shows itself (WSL has no device file, only nvidia-smi)."""
-    if chosen := os.environ.get("FLYWHEEL_DEVICE"):
+    chosen = os.environ.get("FLYWHEEL_DEVICE")
+    if chosen:
         return chosen if chosen in ("cpu", "gpu") else sys.exit(f"FLYWHEEL_DEVICE is {chosen!r}: say cpu or gpu.")
     smi = shutil.which("nvidia-smi")
     listed = subprocess.run([smi, "-L"], capture_output=True, text=True).stdout if smi else ""
@@ -162,7 +163,8 @@ def main(job: str = "", *options: str) -> None:
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         sys.exit("The locks are for Linux x86-64. Elsewhere: pip install -e '.[train,tasks,flows]', without vLLM.")
     set_up()
-    if command := jobs[job]:
+    command = jobs[job]
+    if command:
         os.chdir(ROOT)
         os.execvpe(command[0], [*command, *options], lock_env() if job == "lock" else child_env())
 
