@@ -29,7 +29,7 @@ CREATE TABLE generations (
     checkpoint VARCHAR NOT NULL,
     draw VARCHAR NOT NULL,
     "index" INTEGER NOT NULL CHECK ("index" >= 0),
-    role VARCHAR NOT NULL CHECK (role IN ('answer', 'judgment', 'critique', 'revision', 'proposal')),
+    role VARCHAR NOT NULL CHECK (role IN ('answer', 'exam', 'judgment', 'critique', 'revision', 'proposal')),
     "text" VARCHAR NOT NULL,
     finish_reason VARCHAR NOT NULL CHECK (finish_reason IN ('stop', 'length')),
     prompt_tokens INTEGER, -- NULL where the engine does not say, like the next two
@@ -95,6 +95,11 @@ CREATE TABLE datasets (
     created_at TIMESTAMP NOT NULL
 );
 
+CREATE TABLE iteration_datasets (
+    iteration VARCHAR NOT NULL,
+    dataset VARCHAR NOT NULL
+);
+
 CREATE TABLE checkpoints (
     id VARCHAR NOT NULL,
     kind VARCHAR NOT NULL CHECK (kind IN ('base', 'scratch', 'trained')),
@@ -158,7 +163,7 @@ CREATE TABLE proposals (
 
 CREATE TABLE decisions (
     iteration VARCHAR NOT NULL,
-    candidate VARCHAR NOT NULL,
+    candidate VARCHAR, -- NULL where nothing was kept to train on
     incumbent VARCHAR,
     decision VARCHAR NOT NULL CHECK (decision IN ('promote', 'hold', 'roll back')),
     policy VARCHAR NOT NULL,

@@ -139,7 +139,7 @@ def _plain(settings: Sft) -> dict[str, Any]:
 
 def _run(job: Job, work: Path) -> Iterator[TrainingProgress]:
     python = _launcher(job.launcher) or [sys.executable]
-    argv = [*python, "-m", "flywheel.training.child", str(work / "job.json")]
+    argv = [*python, "-m", job.settings.child, str(work / "job.json")]
     with (work / "log.txt").open("w") as log:
         options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "env": _environment()}
         with leashed(argv, **options) as child:
