@@ -42,7 +42,7 @@ def write_llama(folder: Path, seed: int, **config: Any) -> Path:
     # Heads of 32: vLLM's CPU kernels know no smaller ones.
     sizes = {"hidden_size": 128, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
     ends = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None}
-    settings = {**sizes, **ends, "num_key_value_heads": 2, "max_position_embeddings": CONTEXT, "initializer_range": 0.3}
+    settings = {**sizes, **ends, "num_key_value_heads": 2, "max_position_embeddings": CONTEXT, "initializer_range": 0.2}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **{**settings, **config}))
