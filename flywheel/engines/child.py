@@ -82,12 +82,16 @@ class Child:
                     raise EOFError
             return self._connection.recv()
         except (EOFError, OSError) as error:
-            code = self._process.poll()
-            told = "" if code is None else f" with exit code {code}"
-            raise self._broken(f"the {self.name} process died{told} in `{doing}`") from error
+            raise self._broken(f"the {self.name} process died{self._exit_code()} in `{doing}`") from error
         except BaseException:  # Ctrl-C: the answer would come to the next question
             self.stop()
             raise
+
+    def _exit_code(self) -> str:
+        try:
+            return f" with exit code {self._process.wait(1.0)}"
+        except subprocess.TimeoutExpired:  # it lives on, but has closed the socket
+            return ""
 
     def _broken(self, sentence: str) -> EngineError:
         self._end()

@@ -72,8 +72,8 @@ class Endpoint:
         if found is None:
             names = ", ".join(sorted(str(model["id"]) for model in models)) or "nothing"
             raise WeightsError(
-                f"{self.url} serves {names}, not {weights}, and its weights cannot be changed from here: serve them with "
-                f"`python -m vllm.entrypoints.openai.api_server --model {weights}`, and use that server's address"
+                f"{self.url} serves {names}, not {weights}, and its weights cannot be changed from here: serve them "
+                f"with `python -m vllm.entrypoints.openai.api_server --model {weights}`, and use that server's address"
             )
         self._first = weights
         context = self._context or found.get("max_model_len") or UNKNOWN_CONTEXT
@@ -140,7 +140,7 @@ class ServedModel:
             "n": 1 if sampling.temperature == 0 else sampling.n,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
-            "max_tokens": sampling.max_tokens,
+            "max_tokens": min(sampling.max_tokens, self.card.context),  # more is refused, too much is clipped
             "seed": seed,
             "logprobs": True,
         }
@@ -160,6 +160,8 @@ class ServedModel:
         while len(choices) < body["n"]:  # some servers know no `n` and give one answer each time
             rest = {**body, "n": body["n"] - len(choices), "seed": body["seed"] + len(choices)}
             choices += await asking.ask(f"{self._endpoint.url}/chat/completions", rest, read_choices, prompt)
+        if (choices[0].prompt_tokens or 0) >= self.card.context:  # vLLM's server answers with nothing
+            raise PromptTooLong(f"prompt {prompt} fills the whole context of {self.card.context} tokens")
         return choices[: body["n"]]
 
     async def _score_all(self, pairs: list[tuple[Chat, str]]) -> list[list[float]]:
