@@ -1,4 +1,4 @@
-"""The wheel on the toy engine: what is stored, that a second run is free, and that stopping anywhere changes nothing."""
+"""The wheel on the toy engine: what is stored, that a second run is free, that stopping anywhere changes nothing."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -76,6 +76,7 @@ def test_more_iterations_go_on_where_the_run_ended(toy: At, tmp_path: Path) -> N
     assert {progress.iteration for progress in further} == {2}
 
 
+@pytest.mark.slow
 def test_stopping_after_any_batch_changes_nothing(toy: At, tmp_path: Path) -> None:
     toy = functools.partial(toy, overrides=(*SMALL, "batch=32"))
     whole = list(spin(toy, tmp_path / "calm"))
@@ -88,6 +89,7 @@ def test_stopping_after_any_batch_changes_nothing(toy: At, tmp_path: Path) -> No
     assert differences(tmp_path / "calm", tmp_path / "stormy") == []
 
 
+@pytest.mark.slow
 def test_an_engine_that_dies_in_the_middle_of_a_batch_is_started_again(
     toy: At, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,13 +159,21 @@ def test_progress_counts_up_to_its_total(toy: At, tmp_path: Path) -> None:
 
     last: dict[tuple[int, str], Progress] = {(p.iteration, p.step): p for p in steps()}
     assert all(progress.done == progress.total for progress in last.values())
-    assert [step for number, step in last if number == 1] == ["propose", "sample", "judge", "select", "train", "examine"]
+    assert [step for number, step in last if number == 1] == [
+        "propose",
+        "sample",
+        "judge",
+        "select",
+        "train",
+        "examine",
+    ]
 
 
 def test_the_policy_of_the_next_iteration_is_the_promoted_checkpoint(toy: At, tmp_path: Path) -> None:
     at = functools.partial(toy, overrides=(*SMALL, "iterations=2", "gate.promote=always"))
     store = finished(at, tmp_path)
-    rows = store.sql("""select d.policy as decided, n.policy as used from decisions d join iterations i on i.id = d.iteration
+    rows = store.sql("""select d.policy as decided, n.policy as used
+                        from decisions d join iterations i on i.id = d.iteration
                         join iterations n on n.run = i.run and n.number = i.number + 1""")
     assert (rows["decided"] == rows["used"]).all() and len(rows) == 2
     parents = store.sql("select distinct parent from checkpoints where kind = 'trained'")
