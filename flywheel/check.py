@@ -100,13 +100,17 @@ def _parts(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield from _parts(item, _join(path, name))
 
 
+def _rules(part: Any) -> Mapping[str, Rule] | None:
+    return next((RULES[kind] for kind in type(part).__mro__ if kind in RULES), None)
+
+
 def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
 def _wrong_types(recipe: Recipe) -> Iterator[str]:
     for path, part in _parts(recipe):
-        for name, annotation in annotations(part).items() if type(part) in RULES else ():
+        for name, annotation in annotations(part).items() if _rules(part) is not None else ():
             try:
                 convert(getattr(part, name), annotation)
             except (TypeError, ValueError):
@@ -115,7 +119,7 @@ def _wrong_types(recipe: Recipe) -> Iterator[str]:
 
 def _wrong_values(recipe: Recipe) -> Iterator[str]:
     for path, part in _parts(recipe):
-        for name, (fits, must) in RULES.get(type(part), {}).items():
+        for name, (fits, must) in (_rules(part) or {}).items():
             if not fits(getattr(part, name)):
                 yield f"{_join(path, name)} must be {must}, not {getattr(part, name)!r}"
 

@@ -137,7 +137,11 @@ def _store(home: Path) -> "Store":
 @app.command()
 def status(home: Home = Path("runs")) -> None:
     """Show the runs with their iterations and decisions."""
-    _print(_store(home).sql("from progress"))
+    from rich.console import Console
+
+    from flywheel.show import overview
+
+    overview(_store(home), Console(highlight=False))
 
 
 @app.command()

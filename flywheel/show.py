@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flywheel import history
+from flywheel.errors import StoreError
 from flywheel.exam import compare, tell
 from flywheel.store import Store
 from flywheel.turn import Progress
@@ -104,6 +105,8 @@ def summary(store: Store, run: str) -> Row:
     """What a run came to: its last policy against its first on the same exam, where there are two; in words too."""
     decided, row = history.decisions(store, run), history.row(store, "runs", run)
     assert row is not None, f"run {run} has no row"
+    if decided.is_empty():
+        raise StoreError(f"run {row['name']} has decided nothing yet: `flywheel run` goes on with it")
     first, last = decided.row(0, named=True), decided.row(-1, named=True)
     told = {"run": run, "name": row["name"], "iterations": last["number"], "policy": last["policy"]}
     told |= {"store": str(store.path)}
@@ -165,6 +168,18 @@ def _iteration(console: Console, row: Row, headed: bool) -> None:
     _say(console, "  ".join(column.cell(row).rjust(column.width) for column in COLUMNS), style)
 
 
+def overview(store: Store, console: Console) -> None:
+    """Every run with a line for each of its iterations, and the last decision in words."""
+    rows = store.sql("from progress").sort("iteration")
+    for run in store.sql("from runs order by created_at").iter_rows(named=True):
+        _say(console, f"{run['name']}  {run['id']}  begun {run['created_at']:%Y-%m-%d %H:%M} UTC", "bold")
+        mine = rows.filter(pl.col("run") == run["id"]).to_dicts()
+        for position, row in enumerate(mine):
+            _iteration(console, row, headed=position > 0)
+        decided = history.decisions(store, run["id"])
+        _say(console, f"{decided['reason'][-1] if len(decided) else 'nothing is decided yet'}\n", "dim")
+
+
 def _say(console: Console, text: str, style: str) -> None:
     console.print(Text(text, style), soft_wrap=True)
 
@@ -174,10 +189,9 @@ def table(frame: pl.DataFrame, console: Console) -> None:
     shown = Table(*(escape(name) for name in frame.columns), row_styles=("", "dim"))
     for row in frame.head(ROWS).iter_rows():
         shown.add_row(*(Text(_cell(value)) for value in row))
-    if console.is_terminal:
-        console.print(shown)
-    else:
-        console.print(shown, width=PIPED_WIDTH)
+    if not console.is_terminal:
+        console.width = PIPED_WIDTH  # there is no screen to fit
+    console.print(shown)
     if len(frame) > ROWS:
         console.print(f"{ROWS} of {len(frame)} rows; --csv or --json gives all of them")
 
