@@ -41,6 +41,8 @@ EXAMPLES_FOR_USERS = ("flywheel/show.py",)
 """Prints questions for the user to ask, and asks none itself but `from VIEW`."""
 HEAVY = ("torch", "transformers", "vllm", "trl", "prefect", "datasets", "peft", "accelerate")
 FILE_LINES, FUNCTION_LINES = 300, 60
+LISTS = ("flywheel/tables.py",)
+"""One declaration after another: as long as what they declare."""
 FORBIDDEN_NAMES = {"utils", "base", "common", "helpers", "misc", "manager"}
 
 FILES = sorted(path for package in OURS for path in (ROOT / package).rglob("*.py"))
@@ -129,7 +131,7 @@ def test_every_shipped_recipe_loads_and_says_what_it_is(name: str) -> None:
 
 
 def test_files_and_functions_fit_a_screen_or_a_few() -> None:
-    long = [f"{name}: {lines} lines" for name, lines in file_lengths() if lines > FILE_LINES]
+    long = [f"{name}: {lines} lines" for name, lines in file_lengths() if lines > FILE_LINES and name not in LISTS]
     long += [
         f"{name}:{node.lineno} {node.name}: {node.end_lineno - node.lineno + 1} lines"
         for name, tree in TREES.items()
