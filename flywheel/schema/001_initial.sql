@@ -100,11 +100,6 @@ CREATE TABLE iteration_datasets (
     dataset VARCHAR NOT NULL
 );
 
-CREATE TABLE iteration_datasets (
-    iteration VARCHAR NOT NULL,
-    dataset VARCHAR NOT NULL
-);
-
 CREATE TABLE checkpoints (
     id VARCHAR NOT NULL,
     kind VARCHAR NOT NULL CHECK (kind IN ('base', 'scratch', 'trained')),
