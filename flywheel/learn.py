@@ -63,6 +63,7 @@ def found(turn: Turn) -> str:
         if not (turn.home / place).is_dir():
             build_scratch(base, turn.home / place)
     else:
+        weights.fetch(base)
         weights.check(base)
         kind, place = "base", Path(base).resolve() if Path(base).is_dir() else Path(base)
         id = content_id("base", weights.identify(base))

@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ CONFIG = "config.json"
 PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
 CONTENT = frozenset({".safetensors", ".json", ".jinja", ".txt", ".model", ".tiktoken"})
 NOT_CONTENT = frozenset({MANIFEST, "canary.json"})
+HUB_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_.-]+)?")
 CHUNK = 1 << 22
 LARGEST_HEADER = 100_000_000  # the format's own limit
 
@@ -88,6 +90,23 @@ def locate(weights: str) -> Path:
             f"{weights} is neither a folder nor a model in the Hugging Face cache; `hf download {weights}` fetches it"
         )
     return snapshot
+
+
+def fetch(base: str) -> None:
+    """Bring a Hub id that is not in the local cache there; WeightsError with the Hub's own words if that fails."""
+    if Path(base).is_dir() or not HUB_ID.fullmatch(base) or _snapshot(base) is not None:
+        return
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    wanted = [f"*{suffix}" for suffix in sorted(CONTENT)]
+    try:
+        snapshot_download(base, allow_patterns=wanted)
+    except (OSError, ValueError, HfHubHTTPError, LocalEntryNotFoundError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise WeightsError(
+            f"base {base} does not exist: there is no such folder, and the Hub does not give it: {first}"
+        ) from error
 
 
 def parameters(weights: str) -> int:
