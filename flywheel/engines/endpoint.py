@@ -160,8 +160,6 @@ class ServedModel:
         while len(choices) < body["n"]:  # some servers know no `n` and give one answer each time
             rest = {**body, "n": body["n"] - len(choices), "seed": body["seed"] + len(choices)}
             choices += await asking.ask(f"{self._endpoint.url}/chat/completions", rest, read_choices, prompt)
-        if (choices[0].prompt_tokens or 0) >= self.card.context:  # vLLM's server answers with nothing
-            raise PromptTooLong(f"prompt {prompt} fills the whole context of {self.card.context} tokens")
         return choices[: body["n"]]
 
     async def _score_all(self, pairs: list[tuple[Chat, str]]) -> list[list[float]]:

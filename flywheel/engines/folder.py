@@ -10,11 +10,12 @@ from flywheel.tables import content_id
 # Written anew by each save, or without influence on what a server loads.
 CONFIG_NOISE = {"_name_or_path", "transformers_version", "use_cache"}
 TOKENIZER_NOISE = {"truncation", "padding"}  # the state that the last batch left in a fast tokenizer
+PLACE_NOISE = {"is_local", "local_files_only", "name_or_path"}  # where it was loaded from
 SHAPE_FILES = {
     "config.json": CONFIG_NOISE,
     "generation_config.json": CONFIG_NOISE,
     "tokenizer.json": TOKENIZER_NOISE,
-    "tokenizer_config.json": set[str](),
+    "tokenizer_config.json": PLACE_NOISE,
     "special_tokens_map.json": set[str](),
     "chat_template.jinja": set[str](),
 }

@@ -17,7 +17,13 @@ T = TypeVar("T")
 BUSY = {408, 425, 429, 500, 502, 503, 504}
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds between two attempts, unless the server names a time
 LONGEST_ASKED = 300.0  # that a server may ask us to wait
-TOO_LONG = ("context length", "context window", "context size", "maximum context", "context_length_exceeded")
+TOO_LONG = (
+    "context length",
+    "context window",
+    "context size",
+    "context_length_exceeded",
+    "max_tokens must be at least 1, got 0",  # vLLM, where the prompt fills the context to its last token
+)
 
 
 class Session:

@@ -1,0 +1,194 @@
+"""Bars `engine`: what our engines cost above the libraries below them, and how soon new weights are served.
+
+    python -m tests.bars.engine [--prompts N] [--samples N] [--rounds N] [--only vllm swap local]
+
+vllm: tokens per second of the `sample` step's own loop, each batch stored in a DuckDB file, as a share of plain
+`LLM.generate` in a process of its own, on the same weights, prompts, seeds, sampling parameters and threads. The rounds
+alternate; the share is the median of the rounds' ratios, so that what else the machine does meets both alike.
+swap: seconds from the end of a training to the first answer of the new weights, with the canary's proof in between.
+local: the local engine as a share of a hand-written batched `model.generate` loop (`local_loop.py`).
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from flywheel.answers import answer
+from flywheel.engines.child import Child
+from flywheel.engines.vllm import Vllm, environment, on_cpu
+from flywheel.recipe import Exam, Recipe, Sampling, Sft
+from flywheel.store import Store
+from flywheel.tables import CHECKPOINTS, EXAMPLES, PROMPTS, prompts_frame, request_seed
+from flywheel.training import Job, train
+from flywheel.turn import Turn, now
+from tests.bars import local_loop
+from tests.conftest import write_llama
+
+TARGET = {"vllm": 0.95, "swap": 2.0, "local": local_loop.TARGET}
+
+
+def nothing() -> pl.DataFrame:
+    return PROMPTS.to_frame()
+
+
+def turn_of(engine: Vllm, home: Path, weights: Path, sampling: Sampling) -> Turn:
+    """A turn whose policy is `weights`: as much of a run as sampling needs."""
+    store = Store(home / "flywheel.duckdb")
+    row = {"id": "policy", "kind": "base", "weights": str(weights), "created_at": now()}
+    store.add("checkpoints", pl.DataFrame([row], schema=CHECKPOINTS))
+    exam: Any = Exam(name="none", prompts=nothing, judge=None)  # type: ignore[arg-type]
+    recipe = Recipe(
+        name="bar",
+        base=str(weights),
+        prompts=nothing,
+        judges=(),
+        keep=(),
+        pick=lambda frame: frame,
+        train=Sft(),
+        exam=exam,
+        sampling=sampling,
+    )
+    return Turn(recipe, "bar", 1, store, engine, home, "policy")
+
+
+def sampled(turn: Turn, prompts: pl.DataFrame, seed: int) -> tuple[float, int]:
+    """Seconds and tokens of the sample step's loop, storing included."""
+    started = time.perf_counter()
+    tokens = sum(made for _, made in list(answer(turn, prompts, "policy", turn.recipe.sampling, seed, "answer"))[-1:])
+    return time.perf_counter() - started, tokens
+
+
+def ratio_to_plain(weights: Path, home: Path, prompts: pl.DataFrame, sampling: Sampling, rounds: int) -> dict[str, Any]:
+    """Our tokens per second as a share of plain vLLM's."""
+    engine = Vllm()
+    turn = turn_of(engine, home, weights, sampling)
+    arguments = {"model": str(weights), **engine._arguments(on_cpu())}
+    plain = Child("plain-vllm", "tests.bars.plain_vllm", arguments, environment(on_cpu(), None))
+    params = {"n": sampling.n, "temperature": sampling.temperature, "max_tokens": sampling.max_tokens, "logprobs": 0}
+    params["flat_logprobs"] = True
+    chats = prompts["chat"].to_list()
+
+    def of_plain(seed: int) -> tuple[float, int]:
+        draw = turn.draw(sampling, seed)
+        seeds = [request_seed(draw, id) for id in prompts["id"]]
+        made = plain.ask("generate", chats=chats, seeds=seeds, params=params)
+        stored = turn.store.sql("select text from generations where draw = $draw", {"draw": draw})
+        if len(stored):
+            same.append(len(set(stored["text"]) & set(made["texts"])) / len(set(made["texts"])))
+        return made["seconds"], made["tokens"]
+
+    same: list[float] = []
+    rates: list[tuple[float, float]] = []
+    try:
+        sampled(turn, prompts[:16], 0), of_plain(0)  # what only the first call costs
+        for seed in range(1, rounds + 1):
+            if seed % 2:
+                ours, theirs = sampled(turn, prompts, seed), of_plain(seed)
+            else:
+                theirs, ours = of_plain(seed), sampled(turn, prompts, seed)
+            rates.append((ours[1] / ours[0], theirs[1] / theirs[0]))
+    finally:
+        engine.close()
+        plain.stop()
+    return {
+        "ratio": round(statistics.median(ours / theirs for ours, theirs in rates), 3),
+        "ratios": [round(ours / theirs, 3) for ours, theirs in rates],
+        "tokens_per_second": round(statistics.median(ours for ours, _ in rates)),
+        "plain_tokens_per_second": round(statistics.median(theirs for _, theirs in rates)),
+        "same_texts": round(min(same), 4),
+    }
+
+
+def seconds_to_serve(weights: Path, home: Path, rounds: int) -> dict[str, Any]:
+    """From the end of a training to the first answer of its weights."""
+    chat = [{"role": "user", "content": "What is 1+2?"}]
+    engine, seconds, how = Vllm(), [], []
+    try:
+        served = weights
+        engine.load(str(served))
+        for seed in range(rounds):
+            engine.release()
+            out = home / f"trained-{seed}"
+            settings = Sft(max_steps=2, batch_size=4, lr=1e-3, max_length=128)
+            job = Job(
+                examples=examples(home), init_from=str(served), reference=None, out=out, settings=settings, seed=seed
+            )
+            for _ in train(job):
+                pass
+            started = time.perf_counter()
+            engine.load(str(out)).chat([chat], Sampling(max_tokens=1), [seed])
+            seconds.append(round(time.perf_counter() - started, 3))
+            assert engine.last_load is not None
+            how.append(engine.last_load)
+            served = out
+    finally:
+        engine.close()
+    return {
+        "seconds": max(seconds),
+        "all": seconds,
+        "how": [load.how for load in how],
+        "canary_difference": max(load.canary_difference or 0.0 for load in how),
+    }
+
+
+def examples(home: Path) -> Path:
+    """A few training rows."""
+    path = home / "examples.parquet"
+    rows = [
+        {
+            "dataset": "bar",
+            "position": place,
+            "prompt": str(place),
+            "chat": [{"role": "user", "content": f"What is {place}+{place}?"}],
+            "chosen": str(2 * place),
+            "rejected": None,
+            "weight": 1.0,
+            "origin": "real",
+            "generations": [],
+        }
+        for place in range(16)
+    ]
+    pl.DataFrame(rows, schema=EXAMPLES).write_parquet(path)
+    return path
+
+
+def main() -> int:
+    """Measure and print the bars."""
+    options = argparse.ArgumentParser()
+    options.add_argument("--prompts", type=int, default=256)
+    options.add_argument("--samples", type=int, default=4)
+    options.add_argument("--rounds", type=int, default=4)
+    options.add_argument("--only", nargs="+", choices=list(TARGET), default=list(TARGET))
+    chosen = options.parse_args()
+    sampling = Sampling(n=chosen.samples, max_tokens=60)
+    chats = local_loop.quickstart_like(chosen.prompts)
+    prompts = prompts_frame(({"chat": chat} for chat in chats), "bar")
+    value: dict[str, Any] = {"threads": os.environ.get("OMP_NUM_THREADS")}
+    with tempfile.TemporaryDirectory() as name:
+        home = Path(name)
+        weights = write_llama(home / "weights", seed=0, initializer_range=0.1, **local_loop.SIZES)
+        if "vllm" in chosen.only:
+            value["vllm"] = ratio_to_plain(weights, home, prompts, sampling, chosen.rounds)
+        if "swap" in chosen.only:
+            value["swap"] = seconds_to_serve(weights, home, 3)
+        if "local" in chosen.only:
+            measured = local_loop.measure(str(weights), chats, sampling)
+            value["local"] = {"ratio": round(measured.ratio, 3), "tokens_per_second": round(measured.local)}
+    ok = all(value[part]["ratio"] >= TARGET[part] for part in ("vllm", "local") if part in value)
+    ok = ok and ("swap" not in value or value["swap"]["seconds"] < TARGET["swap"])
+    print(
+        json.dumps({"bar": "engine", "value": value, "target": {part: TARGET[part] for part in chosen.only}, "ok": ok})
+    )
+    return 0 if ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
