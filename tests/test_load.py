@@ -28,7 +28,7 @@ class Counted:
     first: int = 0
     last: int = 4
     def __call__(self):
-        rows = [{"chat": [{"role": "user", "content": f"{i} + 1"}], "reference": str(i + 1)}
+        rows = [{"chat": [{"role": "user", "content": f"{i} + 1" if i != 20 else "20" * 100}]}
                 for i in range(self.first, self.last)]
         return prompts_frame(rows, "counted")
 
@@ -310,3 +310,11 @@ def test_a_base_must_be_a_model_folder_or_look_like_a_hub_id(
 
 def test_what_is_passed_through_to_the_trainer_may_be_any_mapping(recipe: Recipe) -> None:
     check(replace(recipe, train=Sft(trl=MappingProxyType({"loss_type": "nll"}))))
+
+
+@pytest.mark.slow
+def test_prompts_that_do_not_fit_the_context_are_told_before_any_work(recipe: Recipe, tiny: Path) -> None:
+    local = replace(recipe, base=str(tiny), engine="local")
+    check(local)
+    long = override(local, ["prompts.first=16", "prompts.last=21"])
+    assert "prompts: 1 of 5 prompts do not fit the model's context of 128 tokens" in problems(long)
