@@ -120,7 +120,7 @@ def test_answers_come_in_the_order_of_chats_and_indices(server: Server) -> None:
     assert frame["text"].to_list() == wanted
     assert frame.row(1)[3:] == ("stop", 7, 2, -0.75)
     assert server.asked[0]["stop"] == ["x"] and server.asked[0]["top_k"] == 5 and server.asked[0]["max_tokens"] == 100
-    assert model.card == ("endpoint at " + server.url.removeprefix("http://"), "endpoint", 100)
+    assert model.card == ("endpoint " + server.url.removeprefix("http://"), "endpoint", 100)
     assert model.chat([], Sampling(), []).schema == frame.schema
 
 
@@ -259,7 +259,7 @@ def test_vllms_own_server(tmp_path: Path) -> None:
     weights = tiny_llama(tmp_path / "weights", seed=3)
     with vllm_server(weights, tmp_path / "log") as url:
         model = Endpoint(url).load(str(weights))
-        assert model.card.engine.startswith("vllm ") and model.card.context == 128
+        assert "(vllm 0." in model.card.engine and model.card.context == 128
         sampling = Sampling(n=2, max_tokens=500, top_k=20)
         frame = model.chat(CHATS, sampling, SEEDS)
         assert frame.equals(model.chat(CHATS, sampling, SEEDS))
@@ -271,5 +271,5 @@ def test_vllms_own_server(tmp_path: Path) -> None:
         room = 128 - int(frame["prompt_tokens"][0])
         assert len(model.logprobs(CHATS[:1], ["a" * room])[0]) == room
         for content in ("x" * 500, "x" * 126):
-            with pytest.raises(PromptTooLong, match="prompt 1"):
+            with pytest.raises(PromptTooLong, match=r"prompt 1 has \d+ tokens: with 1 more"):
                 model.chat([CHATS[0], [{"role": "user", "content": content}]], Sampling(), [1, 2])

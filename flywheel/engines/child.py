@@ -68,7 +68,7 @@ class Child:
 
     def _send(self, message: Any, doing: str) -> None:
         if not self.alive:
-            raise EngineError(f"the {self.name} process is gone; load the weights again")
+            raise EngineError(f"the {self.name} process is no longer there; load the weights again")
         try:
             self._connection.send(message)
         except OSError as error:

@@ -4,25 +4,22 @@ The key, where the server wants one, is taken from the environment variable FLYW
 kept when others of the same call fail, so that calling again asks only for the missing ones.
 """
 
-import asyncio
 import functools
 import json
 import os
-import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
 import polars as pl
 
-from flywheel.engines.http import Session, session
+from flywheel.engines.http import Session, run, session, together
 from flywheel.errors import EngineError, PromptTooLong, RecipeError, WeightsError
 from flywheel.recipe import Card, Sampling
 from flywheel.tables import ANSWERS, Chat
 
-T = TypeVar("T")
 UNKNOWN_CONTEXT = 2**31 - 1  # the server will say so itself
 
 
@@ -63,6 +60,7 @@ class Endpoint:
         key = os.environ.get("FLYWHEEL_API_KEY", "")
         self.session = functools.partial(session, key=key, concurrency=concurrency, timeout=timeout, attempts=attempts)
         self._first: str | None = None
+        self._served: ServedModel | None = None
         self.kept: dict[str, list[Choice]] = {}
 
     def load(self, weights: str) -> "ServedModel":
@@ -76,26 +74,33 @@ class Endpoint:
                 f"with `python -m vllm.entrypoints.openai.api_server --model {weights}`, and use that server's address"
             )
         self._first = weights
-        context = self._context or found.get("max_model_len") or UNKNOWN_CONTEXT
-        card = Card(f"{version or 'endpoint'} at {urlsplit(self.url).netloc}", "endpoint", int(context))
-        return ServedModel(self, str(found["id"]), card)
+        context = int(self._context or found.get("max_model_len") or UNKNOWN_CONTEXT)
+        card = Card(f"endpoint {urlsplit(self.url).netloc}{version}", "endpoint", context)
+        if self._served is None or self._served.card != card or self._served.name != found["id"]:
+            self.release()
+            self._served = ServedModel(self, str(found["id"]), card)
+        return self._served
 
     def release(self) -> None:
-        """Nothing: the server's memory is its own."""
+        """Let go of the model; the server's memory is its own."""
+        if self._served:
+            self._served.retired = True
+        self._served = None
 
     def close(self) -> None:
-        """Forget what was kept for a repetition; nothing runs here."""
+        """Let go of the model, and of what was kept for a repetition; nothing runs here."""
+        self.release()
         self.kept.clear()
 
-    async def _greet(self) -> tuple[list[dict[str, Any]], str | None]:
+    async def _greet(self) -> tuple[list[dict[str, Any]], str]:
         async with self.session() as asking:
             models = await asking.ask(f"{self.url}/models", None, lambda reply: [dict(each) for each in reply["data"]])
             try:
                 version = await asking.ask(
-                    f"{self.server}/version", None, lambda reply: f"vllm {reply['version']}", tries=1
+                    f"{self.server}/version", None, lambda reply: f" (vllm {reply['version']})", tries=1
                 )
             except EngineError:  # not vLLM's
-                version = None
+                version = ""
             return models, version
 
     def _is(self, model: dict[str, Any], weights: str) -> bool:
@@ -110,11 +115,12 @@ class ServedModel:
     """The model at an endpoint."""
 
     def __init__(self, endpoint: Endpoint, name: str, card: Card) -> None:
-        self.card = card
-        self._endpoint, self._name = endpoint, name
+        self.card, self.name, self.retired = card, name, False
+        self._endpoint = endpoint
 
     def chat(self, chats: Sequence[Chat], sampling: Sampling, seeds: Sequence[int]) -> pl.DataFrame:
         """As flywheel.recipe.Model; `tokens` and `logprob` are null where the server does not tell them."""
+        self._check_served()
         bodies = [self._body(chat, sampling, seed) for chat, seed in zip(chats, seeds, strict=True)]
         answers = run(self._all(bodies))
         self._endpoint.kept.clear()
@@ -129,13 +135,21 @@ class ServedModel:
 
     def logprobs(self, chats: Sequence[Chat], completions: Sequence[str]) -> list[list[float]]:
         """As flywheel.recipe.Model, over the extensions of vLLM's server; EngineError from a server without them."""
-        if not self.card.engine.startswith("vllm "):
+        self._check_served()
+        if not self._vllm():
             raise EngineError(f"{self._endpoint.url} cannot score given text: only vLLM's own server can")
         return run(self._score_all(list(zip(chats, completions, strict=True))))
 
+    def _check_served(self) -> None:
+        if self.retired:
+            raise EngineError("this model is no longer served: the engine was closed or released; load it again")
+
+    def _vllm(self) -> bool:
+        return "(vllm " in self.card.engine
+
     def _body(self, chat: Chat, sampling: Sampling, seed: int) -> dict[str, Any]:
         body: dict[str, Any] = {
-            "model": self._name,
+            "model": self.name,
             "messages": chat,
             "n": 1 if sampling.temperature == 0 else sampling.n,
             "temperature": sampling.temperature,
@@ -159,7 +173,12 @@ class ServedModel:
         choices = self._endpoint.kept.setdefault(key, [])
         while len(choices) < body["n"]:  # some servers know no `n` and give one answer each time
             rest = {**body, "n": body["n"] - len(choices), "seed": body["seed"] + len(choices)}
-            choices += await asking.ask(f"{self._endpoint.url}/chat/completions", rest, read_choices, prompt)
+            try:
+                choices += await asking.ask(f"{self._endpoint.url}/chat/completions", rest, read_choices, prompt)
+            except PromptTooLong:
+                if self._vllm():
+                    self._check_room(prompt, await self._prompt_tokens(asking, body["messages"]), 1)
+                raise
         return choices[: body["n"]]
 
     async def _score_all(self, pairs: list[tuple[Chat, str]]) -> list[list[float]]:
@@ -167,19 +186,15 @@ class ServedModel:
             return await together([self._score(asking, *pair, place) for place, pair in enumerate(pairs)])
 
     async def _score(self, asking: Session, chat: Chat, completion: str, place: int) -> list[float]:
-        start = await self._tokens(asking, {"messages": chat, "add_generation_prompt": True})
+        start = await self._prompt_tokens(asking, chat)
         answer = await self._tokens(asking, {"prompt": completion, "add_special_tokens": False}) if completion else []
-        if len(start) + len(answer) > self.card.context:
-            raise PromptTooLong(
-                f"prompt {place} has {len(start)} tokens: with {len(answer)} more they do not fit the context of "
-                f"{self.card.context}"
-            )
+        self._check_room(place, start, len(answer))
         if not answer:
             return []
         tokens = start + answer
         # The last token is asked for as if it were to be sampled, so that they may fill the context to its end.
         body = {
-            "model": self._name,
+            "model": self.name,
             "prompt": tokens[:-1],
             "max_tokens": 1,
             "temperature": 0,
@@ -197,10 +212,20 @@ class ServedModel:
 
         return await asking.ask(f"{self._endpoint.url}/completions", body, read, place)
 
+    def _check_room(self, prompt: int, tokens: list[int], more: int) -> None:
+        if len(tokens) + more > self.card.context:
+            raise PromptTooLong(
+                f"prompt {prompt} has {len(tokens)} tokens: "
+                f"with {more} more they do not fit the context of {self.card.context}"
+            )
+
+    async def _prompt_tokens(self, asking: Session, chat: Chat) -> list[int]:
+        return await self._tokens(asking, {"messages": chat, "add_generation_prompt": True})
+
     async def _tokens(self, asking: Session, body: dict[str, Any]) -> list[int]:
         url = f"{self._endpoint.server}/tokenize"
         return await asking.ask(
-            url, {"model": self._name, **body}, lambda reply: [int(each) for each in reply["tokens"]]
+            url, {"model": self.name, **body}, lambda reply: [int(each) for each in reply["tokens"]]
         )
 
 
@@ -225,38 +250,3 @@ def read_choice(choice: Any, usage: dict[str, Any], count: int) -> Choice:
         tokens=tokens,
         logprob=sum(float(token["logprob"]) for token in scored) if scored else None,
     )
-
-
-async def together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """All results in order; after a failure the rest are cancelled, and the failure is raised."""
-    tasks = [asyncio.ensure_future(each) for each in work]
-    try:
-        return list(await asyncio.gather(*tasks))
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        raise
-
-
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Wait for `work` in this thread, or in one of its own where this thread runs an event loop (as notebooks do)."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    results: list[T] = []
-    failures: list[BaseException] = []
-
-    def target() -> None:
-        try:
-            results.append(asyncio.run(work))
-        except BaseException as error:
-            failures.append(error)
-
-    thread = threading.Thread(target=target, daemon=True)
-    thread.start()
-    thread.join()
-    if failures:
-        raise failures[0]
-    return results[0]

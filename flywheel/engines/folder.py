@@ -21,11 +21,32 @@ SHAPE_FILES = {
 }
 
 
+TOLERANCE = {"float32": 1e-4, "float16": 0.01, "bfloat16": 0.05}
+
+
 class Canary(NamedTuple):
-    """Tokens, and the log-probability of each but the first, as the trainer had them in its memory."""
+    """Tokens, and the log-probability of each but the first, as the trainer had them in its memory.
+
+    Where both sides compute in float32, these are at most 1e-4 from what an engine computes with the same weights, at
+    any token. Half precision rounds differently in every kernel, so there the mean distance counts: 0.01 nats for
+    float16, 0.05 for bfloat16. That finds weights of another model, but not a last step of training that went missing.
+    """
 
     token_ids: list[int]
     logprobs: list[float]
+    dtype: str  # what the weights were saved in
+
+    def difference(self, served: list[float], dtype: str) -> float:
+        """How far what an engine computes in `dtype` is from it: at most, or in half precision on average."""
+        apart = [abs(ours - theirs) for ours, theirs in zip(served, self.logprobs, strict=True)]
+        return max(apart) if self._coarser(dtype) == "float32" else sum(apart) / len(apart)
+
+    def tolerance(self, dtype: str) -> float:
+        """The largest `difference` that is right."""
+        return TOLERANCE.get(self._coarser(dtype), TOLERANCE["bfloat16"])
+
+    def _coarser(self, dtype: str) -> str:
+        return max(dtype, self.dtype, key=lambda each: TOLERANCE.get(each, TOLERANCE["bfloat16"]))
 
 
 def read_json(file: Path) -> Any:
@@ -66,18 +87,13 @@ def canary(folder: Path) -> Canary | None:
         return None
     value = read_json(file)
     try:
-        found = Canary([int(token) for token in value["token_ids"]], [float(item) for item in value["logprobs"]])
+        tokens, logprobs = [int(token) for token in value["token_ids"]], [float(item) for item in value["logprobs"]]
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{file} is not a canary: {error!r}") from error
-    if len(found.logprobs) != len(found.token_ids) - 1:
-        raise WeightsError(f"{file} is not a canary: {len(found.token_ids)} tokens, {len(found.logprobs)} logprobs")
-    return found
-
-
-def stored_dtype(folder: Path) -> str:
-    """What the trainer saved in, such as float32."""
+    if not 0 < len(logprobs) == len(tokens) - 1:
+        raise WeightsError(f"{file} is not a canary: {len(tokens)} tokens, {len(logprobs)} log-probabilities")
     config = read_json(folder / "config.json")
-    return str(config.get("dtype") or config.get("torch_dtype") or "float32")
+    return Canary(tokens, logprobs, str(config.get("dtype") or config.get("torch_dtype") or "float32"))
 
 
 def template_id(template: str) -> str:

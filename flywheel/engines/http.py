@@ -5,8 +5,9 @@ import contextlib
 import email.utils
 import json
 import random
+import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 import httpx
@@ -128,3 +129,38 @@ def refusal(response: httpx.Response, url: str, prompt: int) -> EngineError:
     if status == 404:
         return EngineError(f"{url} answers 404: the server has no such address or no such model: {said}")
     return EngineError(f"{url} answers {status}: {said}")
+
+
+async def together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """All results in order; after a failure the rest are cancelled, and the failure is raised."""
+    tasks = [asyncio.ensure_future(each) for each in work]
+    try:
+        return list(await asyncio.gather(*tasks))
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Wait for `work` in this thread, or in one of its own where this thread runs an event loop (as notebooks do)."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    results: list[T] = []
+    failures: list[BaseException] = []
+
+    def target() -> None:
+        try:
+            results.append(asyncio.run(work))
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=target, daemon=True)
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
+    return results[0]
