@@ -1,0 +1,219 @@
+"""Mathematical equality: math-verify reads both sides, whatever their notation, in processes that can be killed.
+
+One item costs a few milliseconds, and a few workers share them. An answer over which a worker thinks too long, or with
+which it dies, costs a worker and is `timeout` or `error`; the others never notice. Nothing is left behind.
+"""
+
+import importlib.util
+import json
+import os
+import re
+import select
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+
+from flywheel.errors import EngineError, EngineMissing, RecipeError
+from flywheel.leash import leashed
+from flywheel.recipe import named
+from flywheel.tables import Chat
+from judges.rules import Verdict, judgments, spelled
+
+WORKERS = max(1, min(4, os.cpu_count() or 1))
+SHARE = 50
+"""Items that are worth the second in which another worker starts."""
+START_SECONDS = 120.0
+LONGEST = 1000
+"""Characters of the longest answer that is compared."""
+TAIL = 2000
+"""Characters of a text without any marker in whose end an answer is sought."""
+BOXED = re.compile(r"\\f?boxed\s*\{")
+BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # \{ and \} are no braces
+MARK = re.compile(r"####")
+ANSWER = re.compile(r"(?i)\banswer\s*:")
+PLAIN = re.compile(r"-?\d{1,100}(?:\.\d{1,100}|/0*[1-9]\d{0,100})?")
+
+
+class Item(NamedTuple):
+    """One comparison. `boxed`: the answer is all LaTeX, and not text that may hold some."""
+
+    reference: str
+    answer: str
+    boxed: bool
+
+
+@dataclass(frozen=True)
+class MathVerify:
+    """Right if the final answer equals the reference as mathematics: 0.5, 1/2, \\frac12 and 50\\% are one number.
+
+    The final answer is what stands in the last \\boxed{}, or else on the line after the last "####", or else after the
+    last "Answer:", or else what math-verify finds near the end of the text. A reference is read in the same way, or is
+    itself the answer. `timeout` is how many seconds one comparison may take.
+    """
+
+    timeout: float = 5.0
+    model = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.timeout < float("inf"):
+            raise RecipeError(f"the timeout of MathVerify must be a positive number of seconds, not {self.timeout}")
+
+    @property
+    def name(self) -> str:
+        """Type and parameters."""
+        return named(self)
+
+    def ask(self, subjects: pl.DataFrame) -> list[Chat]:
+        """A rule asks nothing."""
+        return []
+
+    def read(self, subjects: pl.DataFrame, replies: pl.DataFrame | None) -> pl.DataFrame:
+        """JUDGMENTS of SUBJECTS. Raises EngineMissing if math-verify is not installed."""
+        found = [_item(*pair) for pair in zip(subjects["text"], subjects["reference"], strict=True)]
+        items = list(dict.fromkeys(one for one in found if isinstance(one, Item)))  # many answers are the same
+        graded = dict(zip(items, grade(items, self.timeout), strict=True))
+        return judgments(self.name, subjects, (graded[one] if isinstance(one, Item) else one for one in found))
+
+
+def grade(items: Sequence[Item], timeout: float) -> list[Verdict]:
+    """One verdict for each item, in order. Raises EngineMissing or EngineError if no worker can start."""
+    if not items:
+        return []
+    if importlib.util.find_spec("math_verify") is None:
+        raise EngineMissing("MathVerify needs math-verify, which is not installed: pip install 'flywheel[tasks]'")
+    waiting, verdicts = deque(enumerate(items)), dict[int, Verdict]()
+    workers = min(WORKERS, 1 + len(items) // SHARE)
+    with ThreadPoolExecutor(workers) as threads:
+        try:
+            for thread in [threads.submit(_drain, waiting, verdicts, timeout) for _ in range(workers)]:
+                thread.result()
+        finally:
+            waiting.clear()  # after an error or Ctrl-C the other threads end with the item that they are at
+    return [verdicts[number] for number in range(len(items))]
+
+
+def _drain(waiting: "deque[tuple[int, Item]]", verdicts: dict[int, Verdict], timeout: float) -> None:
+    """Grade what is waiting, with a new worker whenever one had to be given up."""
+    while waiting:
+        with _worker() as worker:
+            for number, item in _take(waiting):
+                reply = _ask(worker, item, timeout)
+                verdicts[number] = _verdict(reply, timeout)
+                if not reply:
+                    break
+
+
+def _take(waiting: "deque[tuple[int, Item]]") -> Iterator[tuple[int, Item]]:
+    with suppress(IndexError):  # another thread may take the last one
+        while True:
+            yield waiting.popleft()
+
+
+@contextmanager
+def _worker() -> Iterator["subprocess.Popen[bytes]"]:
+    """A worker that has imported everything. By its path, since a folder with a math.py must not be searched first."""
+    argv = [sys.executable, "-P", str(Path(__file__).with_name("math_worker.py"))]
+    pipe = subprocess.PIPE
+    with leashed(argv, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, bufsize=0) as worker:
+        try:
+            if not _line(worker, START_SECONDS):
+                raise EngineError(f"math-verify did not start within {START_SECONDS:g} s: try {' '.join(argv)}")
+            yield worker
+        finally:
+            for end in (worker.stdin, worker.stdout):
+                if end is not None:
+                    end.close()
+
+
+def _ask(worker: "subprocess.Popen[bytes]", item: Item, timeout: float) -> bytes | None:
+    """The worker's reply; empty if it died, None if it thinks for longer."""
+    assert worker.stdin is not None
+    try:
+        worker.stdin.write(json.dumps(item._asdict()).encode() + b"\n")
+    except BrokenPipeError:
+        return b""
+    return _line(worker, timeout)
+
+
+def _verdict(reply: bytes | None, timeout: float) -> Verdict:
+    if reply is None:
+        return Verdict("timeout", None, f"no verdict within {timeout:g} s")
+    if not reply:
+        return Verdict("error", None, "the comparison ended its process")
+    verdict = Verdict(**json.loads(reply))
+    return verdict._replace(detail=_spelled(verdict.detail)) if verdict.status == "ok" else verdict
+
+
+def _line(worker: "subprocess.Popen[bytes]", seconds: float) -> bytes | None:
+    """The next line that the worker writes; empty if it ended, None if it takes longer."""
+    assert worker.stdout is not None
+    line, deadline = b"", time.monotonic() + seconds
+    while not line.endswith(b"\n"):
+        if not select.select([worker.stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            return None
+        piece = os.read(worker.stdout.fileno(), 65536)
+        if not piece:
+            return b""
+        line += piece
+    return line
+
+
+def _item(text: str, reference: str | None) -> Item | Verdict:
+    """What to compare, or the verdict where there is nothing to compare."""
+    if reference is None:
+        return Verdict("error", None, "no reference")
+    gold = (_boxed(reference) or _marked(reference, MARK) or reference).strip()
+    if not 0 < len(gold) <= LONGEST:
+        return Verdict("error", None, f"a reference of {len(gold)} characters")
+    boxed = _boxed(text)
+    answer = boxed or _marked(text, MARK) or _marked(text, ANSWER)
+    if answer is not None and len(answer) > LONGEST:
+        return Verdict("unparsable", None, f"an answer of {len(answer)} characters")
+    answer = answer or _tail(text)
+    return Item(gold, answer, boxed is not None) if answer else Verdict("unparsable", None, "no answer")
+
+
+def _boxed(text: str) -> str | None:
+    """What stands in the last \\boxed{}; to the end of the line where no brace closes it; None if there is nothing."""
+    last = _last(BOXED, text)
+    if last is None:
+        return None
+    rest, depth = text[last.end() : last.end() + LONGEST + 1], 1
+    for brace in BRACE.finditer(rest):
+        depth += {"{": 1, "}": -1}.get(brace[0], 0)
+        if depth == 0:
+            return rest[: brace.start()].strip() or None
+    return (rest if len(rest) > LONGEST else rest.partition("\n")[0]).strip() or None
+
+
+def _marked(text: str, marker: re.Pattern[str]) -> str | None:
+    """The first line with anything on it after the last marker, or None."""
+    last = _last(marker, text)
+    return None if last is None else text[last.end() :].strip().partition("\n")[0].strip() or None
+
+
+def _tail(text: str) -> str:
+    """The last whole words of a text, stripped."""
+    if len(text) <= TAIL:
+        return text.strip()
+    gap = re.search(r"\s", text[-TAIL:])
+    return text[-TAIL:][gap.end() :].strip() if gap else ""
+
+
+def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    return next(iter(deque(pattern.finditer(text), maxlen=1)), None)
+
+
+def _spelled(detail: str | None) -> str | None:
+    """Equal numbers in one spelling."""
+    return spelled(Fraction(detail)) if detail is not None and PLAIN.fullmatch(detail) else detail
