@@ -6,6 +6,7 @@ another process has it. Rows are appended and never edited; a row whose key is t
 thing twice changes nothing. All times are UTC.
 """
 
+import os
 import random
 import re
 import threading
@@ -24,6 +25,12 @@ from flywheel.errors import ExamLeak, StoreError
 from flywheel.tables import KEYS, TABLES
 
 SCHEMA = Path(__file__).parent / "schema"
+SHARED = {"generations": ("checkpoint", "draw")}
+"""Columns that a batch has in common and that its keys hash: they tell which old rows can be the same at all."""
+LARGE = 8 << 20
+"""Bytes of a batch that DuckDB must not merge with earlier ones: that would write every row again, several times."""
+WRITING: dict[str, str | bool | int | float | list[str]] = {"wal_autocheckpoint": "0b", "threads": min(4, os.cpu_count() or 1)}
+"""Each commit goes into the file at once: a log that is left behind is replayed by everyone who opens the file."""
 
 
 class Store:
@@ -37,6 +44,8 @@ class Store:
         """Makes the file or brings it up to this program's schema; StoreError if it is newer, no store or unusable."""
         self.path = Path(path).resolve()
         self.wait = wait
+        if not self.path.exists():
+            self._create()
         if not self._current():
             self._migrate()
 
@@ -54,9 +63,12 @@ class Store:
         if not any(frame.height for frame in checked.values()):
             return dict.fromkeys(checked, 0)
         with self._open(read_only=False) as connection:
+            if sum(frame.estimated_size() for frame in checked.values()) > LARGE:
+                connection.execute("SET max_vacuum_tasks = 0")
             connection.execute("BEGIN")
             added = {table: _insert(connection, table, frame) for table, frame in checked.items()}
-            _refuse_leaks(connection, checked)
+            for table, frame in checked.items():
+                _refuse_leaks(connection, table, frame)
             connection.execute("COMMIT")
         return added
 
@@ -74,49 +86,45 @@ class Store:
 
     @contextmanager
     def _open(self, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
-        with _turn(self.path, self.wait, read_only):
-            connection = _connect(self.path, self.wait, read_only)
+        deadline = time.monotonic() + self.wait
+        with _turn(self.path, deadline, read_only):
+            connection = _connect(self.path, deadline, read_only)
             try:
                 yield connection
             except duckdb.Error as error:
-                raise StoreError(f"{self.path}: {error}") from error
+                raise StoreError(_told(self.path, error)) from error
             finally:
                 connection.close()
 
-    def _current(self) -> bool:
-        """Whether the file needs nothing: told by a read, so that looking at a store never waits for other readers."""
-        if not self.path.exists():
-            return False
-        with self._open(read_only=True) as connection:
-            return _version(connection) == (_newest(), _views_hash())
-
-    def _migrate(self) -> None:
+    def _create(self) -> None:
+        """Makes the file under another name first, so that it appears whole or not at all."""
+        new = self.path.with_name(f".{self.path.name}.{os.getpid()}.{threading.get_ident()}.new")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(f"cannot make the folder {self.path.parent}: {error.strerror}") from error
+            try:
+                connection = _connect(new, time.monotonic(), read_only=False)
+                try:
+                    _bring_up(connection, 0)
+                finally:
+                    connection.close()
+                os.link(new, self.path)
+            except FileExistsError:
+                pass  # another process was faster
+            finally:
+                new.unlink(missing_ok=True)
+        except (OSError, duckdb.Error) as error:
+            raise StoreError(f"{self.path} cannot be made: {error}") from error
+
+    def _current(self) -> bool:
+        """Whether the file needs nothing: told by reading, so that looking at a store never waits for other readers."""
+        with self._open(read_only=True) as connection:
+            return _state(connection, self.path) == (_newest(), _views_hash())
+
+    def _migrate(self) -> None:
         with self._open(read_only=False) as connection:
-            connection.execute("BEGIN")
-            version, views = _version(connection)
-            if (version, views) == (_newest(), _views_hash()):
-                return  # another process was faster
-            if version > _newest():
-                raise StoreError(
-                    f"{self.path} has schema version {version}, but this program knows versions up to {_newest()}: "
-                    "update flywheel, or use another store"
-                )
-            for file in _migrations()[version:]:
-                connection.execute(file.read_text())
-            connection.execute((SCHEMA / "views.sql").read_text())
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL, program VARCHAR NOT NULL, "
-                "views VARCHAR NOT NULL, applied_at TIMESTAMP NOT NULL)"
-            )
-            connection.execute(
-                "INSERT INTO schema_version VALUES (?, ?, ?, now() AT TIME ZONE 'UTC')",
-                [_newest(), _program(), _views_hash()],
-            )
-            connection.execute("COMMIT")
+            version, views = _state(connection, self.path)
+            if (version, views) != (_newest(), _views_hash()):  # else another process was faster
+                _bring_up(connection, version)
 
 
 def _checked(table: str, frame: pl.DataFrame) -> pl.DataFrame:
@@ -136,32 +144,38 @@ def _checked(table: str, frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, table: str, frame: pl.DataFrame) -> int:
+    """Appends the rows whose key is new. The bounds let DuckDB skip most of a long history without reading it."""
     if frame.is_empty():
         return 0
-    same = " AND ".join(f'old."{key}" = new."{key}"' for key in KEYS[table])
-    known = f'EXISTS (SELECT 1 FROM "{table}" AS old WHERE {same})' if same else "false"
+    same = [f'old."{key}" = new."{key}"' for key in KEYS[table]]
+    bounds: list[Any] = []
+    for column in (*KEYS[table], *SHARED.get(table, ())):
+        same.append(f'old."{column}" BETWEEN ? AND ?')
+        bounds += [frame[column].min(), frame[column].max()]
+    known = f'EXISTS (SELECT 1 FROM "{table}" AS old WHERE {" AND ".join(same)})' if same else "false"
     connection.register("incoming", frame)
     insert = f'INSERT INTO "{table}" BY NAME SELECT * FROM incoming AS new WHERE NOT {known}'
-    ((added,),) = connection.execute(insert).fetchall()
+    ((added,),) = connection.execute(insert, bounds).fetchall()
     connection.unregister("incoming")
     return int(added)
 
 
-def _refuse_leaks(connection: duckdb.DuckDBPyConnection, frames: Mapping[str, pl.DataFrame]) -> None:
-    """Exam prompts are never trained on: neither a prompt of an exam that is there, nor an exam on what has trained."""
-    for table, other in (("examples", "exams"), ("exams", "examples")):
-        if table not in frames or frames[table].is_empty():
-            continue
-        connection.register("incoming", frames[table].select("prompt"))
-        leaks = f"SELECT count(*), min(exams.name), arg_min(prompt, examples.position) FROM {other} JOIN {table} "
-        leaks += "USING (prompt) WHERE prompt IN (SELECT prompt FROM incoming)"
-        ((rows, exam, first),) = connection.execute(leaks).fetchall()
-        connection.unregister("incoming")
-        if rows:
-            raise ExamLeak(
-                f"{rows} training rows have a prompt of the exam {exam!r}, the first is {first}: "
-                "an exam prompt cannot be trained on; leave it out of one of the two"
-            )
+def _refuse_leaks(connection: duckdb.DuckDBPyConnection, table: str, frame: pl.DataFrame) -> None:
+    """An exam prompt is never trained on: nor is a new exam made of prompts that have trained."""
+    other = {"examples": "exams", "exams": "examples"}.get(table)
+    if other is None or frame.is_empty():
+        return
+    connection.register("incoming", frame)
+    leaks = f"""
+        SELECT count(DISTINCT (examples.dataset, examples.position)), arg_min(prompt, {table}.position), min(exams.name)
+        FROM incoming AS {table} JOIN {other} USING (prompt)"""
+    ((rows, first, exam),) = connection.execute(leaks).fetchall()
+    connection.unregister("incoming")
+    if rows:
+        raise ExamLeak(
+            f"{rows} training rows have a prompt of the exam {exam!r}, the first is {first}: "
+            "an exam prompt cannot be trained on; leave it out of one of the two"
+        )
 
 
 def _whole_numbers(frame: pl.DataFrame) -> pl.DataFrame:
@@ -169,7 +183,7 @@ def _whole_numbers(frame: pl.DataFrame) -> pl.DataFrame:
     wide = [name for name, dtype in frame.schema.items() if isinstance(dtype, pl.Decimal) and dtype.scale == 0]
     try:
         return frame.with_columns(pl.col(wide).cast(pl.Int64))
-    except pl.exceptions.InvalidOperationError:
+    except pl.exceptions.InvalidOperationError:  # larger than 64 bits
         return frame
 
 
@@ -185,6 +199,31 @@ def _views_hash() -> str:
     return blake2b((SCHEMA / "views.sql").read_bytes(), digest_size=10).hexdigest()
 
 
+def _state(connection: duckdb.DuckDBPyConnection, path: Path) -> tuple[int, str]:
+    """The schema version of a file and the hash of its views. StoreError where this program cannot use it."""
+    if ("schema_version",) not in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall():
+        raise StoreError(f"{path} is a DuckDB file, but no flywheel store: choose another path")
+    last = "SELECT version, program, views FROM schema_version ORDER BY applied_at DESC, version DESC LIMIT 1"
+    ((version, program, views),) = connection.execute(last).fetchall()
+    if version > _newest():
+        raise StoreError(
+            f"{path} has schema version {version}, made by flywheel {program}, but this is flywheel {_program()}, "
+            f"which knows versions up to {_newest()}: update it, or use another store"
+        )
+    return int(version), str(views)
+
+
+def _bring_up(connection: duckdb.DuckDBPyConnection, version: int) -> None:
+    """From `version` to the newest one with today's views, in one transaction."""
+    connection.execute("BEGIN")
+    for file in (*_migrations()[version:], SCHEMA / "views.sql"):
+        connection.execute(file.read_text(encoding="utf-8"))
+    connection.execute(
+        "INSERT INTO schema_version VALUES (?, ?, ?, now() AT TIME ZONE 'UTC')", [_newest(), _program(), _views_hash()]
+    )
+    connection.execute("COMMIT")
+
+
 def _program() -> str:
     try:
         return metadata.version("flywheel")
@@ -192,32 +231,19 @@ def _program() -> str:
         return "unknown"
 
 
-def _version(connection: duckdb.DuckDBPyConnection) -> tuple[int, str]:
-    """The schema version and the views' hash of a file, (0, "") for one that is new."""
-    tables = [name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()]
-    if not tables:
-        return 0, ""
-    if "schema_version" not in tables:
-        raise StoreError("the file is a DuckDB database, but no flywheel store: choose another path")
-    newest = "SELECT version, views FROM schema_version ORDER BY applied_at DESC LIMIT 1"
-    ((version, views),) = connection.execute(newest).fetchall()
-    return int(version), str(views)
-
-
 _TURNS: dict[Path, threading.RLock] = {}
-_OPEN: dict[Path, list[bool]] = {}
+_MODES: dict[Path, list[bool]] = {}
 
 
 @contextmanager
-def _turn(path: Path, wait: float, read_only: bool) -> Iterator[None]:
+def _turn(path: Path, deadline: float, read_only: bool) -> Iterator[None]:
     """One thread of this process at a time: one process cannot open a file for reading and for writing at once."""
-    lock = _TURNS.setdefault(path, threading.RLock())
-    if not lock.acquire(timeout=wait):
-        raise StoreError(f"another thread of this program has used {path} for more than {wait:g} s")
-    modes = _OPEN.setdefault(path, [])
+    lock, modes = _TURNS.setdefault(path, threading.RLock()), _MODES.setdefault(path, [])
+    if not lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+        raise StoreError(f"another thread of this program is using {path} and has not let go in time: try again")
     try:
         if modes and modes[-1] != read_only:
-            raise StoreError(f"{path} cannot be written as long as this thread has it open with reading()")
+            raise StoreError(f"{path} cannot be written as long as the same thread has it open with reading()")
         modes.append(read_only)
         try:
             yield
@@ -227,19 +253,22 @@ def _turn(path: Path, wait: float, read_only: bool) -> Iterator[None]:
         lock.release()
 
 
-def _connect(path: Path, wait: float, read_only: bool) -> duckdb.DuckDBPyConnection:
-    deadline = time.monotonic() + wait
+def _connect(path: Path, deadline: float, read_only: bool) -> duckdb.DuckDBPyConnection:
     while True:
         try:
-            return duckdb.connect(str(path), read_only=read_only)
+            return duckdb.connect(str(path), read_only=read_only, config={} if read_only else WRITING)
         except duckdb.Error as error:
             if "Could not set lock" not in str(error):
-                raise StoreError(f"{path} cannot be opened: {error}") from error
+                raise StoreError(_told(path, error)) from error
             if time.monotonic() > deadline:
                 holder = re.search(r"\(PID (\d+)\)", str(error))
                 raise StoreError(
-                    f"{path} has been in use by process {holder[1] if holder else 'unknown'} for more than {wait:g} s: "
-                    "wait for it or end it, and run the same command again"
+                    f"{path} is in use by process {holder[1] if holder else 'unknown'}, which has not let go in time: "
+                    "wait for it or end it, then run the same command again"
                 ) from error
         # Random, so that two that wait for each other do not meet again; short, since a batch takes milliseconds.
         time.sleep(random.uniform(0.002, 0.03))
+
+
+def _told(path: Path, error: duckdb.Error) -> str:
+    return f"{path}: {error}"

@@ -2,6 +2,16 @@
 --
 -- No primary keys: an index over millions of hash ids touches all of its pages with every batch, so a batch would cost more
 -- the longer the history is. The store leaves out rows that are there already when it inserts (`KEYS` in tables.py).
+--
+-- Compression is named where DuckDB's own choice costs: texts take half the space with zstd, and hashes cannot be made
+-- smaller, but are read often.
+
+CREATE TABLE schema_version (
+    version INTEGER NOT NULL,
+    program VARCHAR NOT NULL, -- the version of flywheel that wrote the row
+    views VARCHAR NOT NULL, -- hash of schema/views.sql
+    applied_at TIMESTAMP NOT NULL
+);
 
 CREATE TABLE prompts (
     id VARCHAR NOT NULL,
@@ -24,13 +34,13 @@ CREATE TABLE draws (
 );
 
 CREATE TABLE generations (
-    id VARCHAR NOT NULL,
-    prompt VARCHAR NOT NULL,
+    id VARCHAR NOT NULL USING COMPRESSION uncompressed,
+    prompt VARCHAR NOT NULL USING COMPRESSION uncompressed,
     checkpoint VARCHAR NOT NULL,
     draw VARCHAR NOT NULL,
     "index" INTEGER NOT NULL CHECK ("index" >= 0),
     role VARCHAR NOT NULL CHECK (role IN ('answer', 'exam', 'judgment', 'critique', 'revision', 'proposal')),
-    "text" VARCHAR NOT NULL,
+    "text" VARCHAR NOT NULL USING COMPRESSION zstd,
     finish_reason VARCHAR NOT NULL CHECK (finish_reason IN ('stop', 'length')),
     prompt_tokens INTEGER, -- NULL where the engine does not say, like the next two
     tokens INTEGER,
@@ -42,7 +52,7 @@ CREATE TABLE generations (
 );
 
 CREATE TABLE judgments (
-    generation VARCHAR NOT NULL,
+    generation VARCHAR NOT NULL USING COMPRESSION uncompressed,
     judge VARCHAR NOT NULL,
     vote INTEGER NOT NULL,
     score DOUBLE,

@@ -1,1 +1,192 @@
--- The questions that everybody asks. Made anew whenever this file changes.
+-- The questions that everybody asks. Made anew whenever this file changes, so a view can be changed without a migration.
+-- In all of them `run` is a run's id, `name` its recipe's name, and `iteration` the number of the turn, from 0.
+
+CREATE OR REPLACE VIEW answers AS
+SELECT i.run, r.name, i.number AS iteration, i.id AS iteration_id, g.id AS generation, g.prompt, g.checkpoint, g.draw,
+       g."index", g."text", g.finish_reason, g.prompt_tokens, g.tokens, g.logprob, g.engine, g.created_at
+FROM iterations i
+LEFT JOIN runs r ON r.id = i.run
+JOIN generations g ON g.checkpoint = i.policy AND g.draw = i.draw
+WHERE g.role = 'answer' AND EXISTS (SELECT 1 FROM proposals p WHERE p.iteration = i.id AND p.prompt = g.prompt);
+COMMENT ON VIEW answers IS 'Which answers belong to which iteration: those of its policy, with its draw, to its prompts';
+COMMENT ON COLUMN answers.iteration_id IS 'id of the row of iterations';
+COMMENT ON COLUMN answers.generation IS 'id of the row of generations';
+COMMENT ON COLUMN answers.logprob IS 'sum over the tokens of the text, before temperature and truncation';
+
+-- The second half is empty for rules, which vote once: to group a million rows takes longer than all else together.
+CREATE OR REPLACE VIEW opinions AS
+SELECT generation, judge, score, 1::BIGINT AS votes, (score IS NULL)::BIGINT AS failed
+FROM judgments WHERE judge NOT IN (SELECT judge FROM judgments WHERE vote > 0)
+UNION ALL
+SELECT generation, judge, avg(score), count(*), count(*) FILTER (score IS NULL)
+FROM judgments WHERE judge IN (SELECT judge FROM judgments WHERE vote > 0) GROUP BY generation, judge;
+COMMENT ON VIEW opinions IS 'What each judge thinks of each generation, its votes taken together';
+COMMENT ON COLUMN opinions.score IS 'mean of the valid votes, NULL if there is none';
+COMMENT ON COLUMN opinions.votes IS 'votes, the failed ones included';
+COMMENT ON COLUMN opinions.failed IS 'votes that gave no score';
+
+CREATE OR REPLACE VIEW judged AS
+WITH first_judge AS (SELECT generation, arg_min(judge, rowid) AS judge FROM judgments GROUP BY generation)
+SELECT a.run, a.name, a.iteration, a.prompt, p.chat, p.reference, p.source, a.generation, a."index", a."text",
+       a.finish_reason, a.tokens, a.logprob, o.judge, o.score, o.votes, o.failed
+FROM answers a
+LEFT JOIN prompts p ON p.id = a.prompt
+LEFT JOIN first_judge f ON f.generation = a.generation
+LEFT JOIN opinions o ON o.generation = a.generation AND o.judge = f.judge
+ORDER BY a.run, a.iteration, a.prompt, a."index";
+COMMENT ON VIEW judged IS 'Each answer once, with its prompt and what the first judge thinks of it; opinions has all judges';
+COMMENT ON COLUMN judged.judge IS 'the judge that came first, which is the first one of the recipe; NULL before it has judged';
+COMMENT ON COLUMN judged.score IS 'mean of the judge''s valid votes, NULL if there is none';
+
+CREATE OR REPLACE VIEW scores AS
+SELECT a.run, a.name, a.iteration, o.judge, avg(o.score) AS mean, stddev_samp(o.score) AS deviation,
+       count(*) AS answers, count(*) - count(o.score) AS failed
+FROM answers a JOIN opinions o ON o.generation = a.generation
+GROUP BY a.run, a.name, a.iteration, o.judge ORDER BY a.run, a.iteration, o.judge;
+COMMENT ON VIEW scores IS 'Mean score of each iteration''s answers by each judge';
+COMMENT ON COLUMN scores.mean IS 'over the answers that have a score';
+COMMENT ON COLUMN scores.deviation IS 'standard deviation between answers';
+COMMENT ON COLUMN scores.failed IS 'answers that the judge has seen and could not score';
+
+CREATE OR REPLACE VIEW pass_at_k AS
+WITH prompt_counts AS (
+    SELECT a.run, a.name, a.iteration, o.judge, a.prompt, count(*) AS n, count(*) FILTER (o.score > 0.5) AS c
+    FROM answers a JOIN opinions o ON o.generation = a.generation
+    GROUP BY a.run, a.name, a.iteration, o.judge, a.prompt),
+alike AS (SELECT run, name, iteration, judge, n, c, count(*) AS prompts FROM prompt_counts GROUP BY ALL)
+SELECT run, name, iteration, judge, k, sum(prompts)::BIGINT AS prompts,
+       -- 1 - C(n-c, k) / C(n, k), multiplied out over the c right answers, so that nothing overflows
+       sum(prompts * (1 - coalesce(list_product([1 - k / i FOR i IN range(n - c + 1, n + 1)]), 1))) / sum(prompts) AS rate
+FROM alike, (SELECT unnest([1, 2, 4, 8, 16, 32, 64, 128, 256]) AS k)
+WHERE k <= n GROUP BY run, name, iteration, judge, k ORDER BY run, iteration, judge, k;
+COMMENT ON VIEW pass_at_k IS 'Chance that one of k answers is right, unbiased: mean over prompts of 1 - C(n-c, k) / C(n, k)';
+COMMENT ON COLUMN pass_at_k.k IS 'answers that one may try: powers of two up to the number of answers';
+COMMENT ON COLUMN pass_at_k.prompts IS 'prompts with at least k judged answers';
+COMMENT ON COLUMN pass_at_k.rate IS 'an answer is right if its mean score is above 0.5; one without a score is not right';
+
+CREATE OR REPLACE VIEW best_of_n AS
+SELECT a.run, a.name, a.iteration, o.judge, a.prompt, count(*) AS answers, max(o.score) AS score,
+       arg_max(a.generation, row(o.score, -a."index")) FILTER (o.score IS NOT NULL) AS generation
+FROM answers a JOIN opinions o ON o.generation = a.generation
+GROUP BY a.run, a.name, a.iteration, o.judge, a.prompt;
+COMMENT ON VIEW best_of_n IS 'The best answer to each prompt of each iteration by each judge';
+COMMENT ON COLUMN best_of_n.answers IS 'how many the judge has seen';
+COMMENT ON COLUMN best_of_n.generation IS 'the first one of those with the highest score; NULL if none has a score';
+
+CREATE OR REPLACE VIEW funnel AS
+WITH fates AS (
+    SELECT iteration, "position", "filter", kept, coalesce(reason, 'no reason given') AS reason, count(*) AS n
+    FROM selections GROUP BY ALL)
+SELECT i.run, r.name, i.number AS iteration, f."position", f."filter", sum(n)::BIGINT AS rows_in,
+       coalesce(sum(n) FILTER (kept), 0)::BIGINT AS rows_out,
+       string_agg(reason || ': ' || n, '; ' ORDER BY n DESC, reason) FILTER (NOT kept) AS reason
+FROM fates f JOIN iterations i ON i.id = f.iteration LEFT JOIN runs r ON r.id = i.run
+GROUP BY ALL ORDER BY i.run, i.number, f."position";
+COMMENT ON VIEW funnel IS 'What each filter let through in each iteration, and why it dropped the rest';
+COMMENT ON COLUMN funnel."position" IS 'of the filter in the recipe, from 0';
+COMMENT ON COLUMN funnel.rows_in IS 'answers that reached the filter';
+COMMENT ON COLUMN funnel.rows_out IS 'answers that it kept';
+COMMENT ON COLUMN funnel.reason IS 'why it dropped, with the number of answers for each reason';
+
+CREATE OR REPLACE VIEW ledger AS
+SELECT e.run, r.name, e.iteration, e.step, sum(e."rows")::BIGINT AS "rows", sum(e.tokens)::BIGINT AS tokens,
+       sum(e.seconds) AS seconds, count(*) FILTER (e.kind = 'failure') AS failures, min(e.created_at) AS first_at
+FROM events e LEFT JOIN runs r ON r.id = e.run
+GROUP BY e.run, r.name, e.iteration, e.step ORDER BY e.run, e.iteration, first_at;
+COMMENT ON VIEW ledger IS 'What each step of each iteration cost, all attempts together';
+COMMENT ON COLUMN ledger.tokens IS 'tokens that were generated or trained on';
+COMMENT ON COLUMN ledger.seconds IS 'wall-clock time';
+COMMENT ON COLUMN ledger.failures IS 'attempts that ended in an error';
+
+CREATE OR REPLACE VIEW progress AS
+WITH asked AS (SELECT iteration, count(DISTINCT prompt) AS prompts FROM proposals GROUP BY iteration),
+made AS (SELECT iteration_id, count(*) AS generated FROM answers GROUP BY iteration_id),
+final AS (SELECT iteration, max("position") AS "position" FROM selections GROUP BY iteration),
+survived AS (
+    SELECT s.iteration, count(*) FILTER (s.kept) AS kept
+    FROM selections s JOIN final USING (iteration, "position") GROUP BY s.iteration),
+spent AS (SELECT run, iteration, sum(tokens)::BIGINT AS tokens, sum(seconds) AS seconds FROM ledger GROUP BY run, iteration)
+SELECT i.run, r.name, i.number AS iteration, d.decision, d.score, d.difference, d.low, d.high, d.p, d.gained, d.lost,
+       coalesce(a.prompts, 0) AS prompts, coalesce(m.generated, 0) AS generated,
+       coalesce(v.kept, CASE WHEN x.dataset IS NOT NULL THEN m.generated END) AS kept, -- no filter keeps everything
+       s."rows" AS examples, t.tokens, t.seconds, i.policy AS sampled_by, d.candidate, d.policy AS policy
+FROM iterations i
+LEFT JOIN runs r ON r.id = i.run
+LEFT JOIN decisions d ON d.iteration = i.id
+LEFT JOIN asked a ON a.iteration = i.id
+LEFT JOIN made m ON m.iteration_id = i.id
+LEFT JOIN survived v ON v.iteration = i.id
+LEFT JOIN iteration_datasets x ON x.iteration = i.id
+LEFT JOIN datasets s ON s.id = x.dataset
+LEFT JOIN spent t ON t.run = i.run AND t.iteration = i.number
+ORDER BY r.created_at, i.run, i.number;
+COMMENT ON VIEW progress IS 'One row for each iteration: what it made, what that cost, and what came of it';
+COMMENT ON COLUMN progress.decision IS 'promote, hold or roll back; NULL before the exam';
+COMMENT ON COLUMN progress.score IS 'the candidate''s pass@1 in the exam';
+COMMENT ON COLUMN progress.difference IS 'to the incumbent''s score; low and high are its 95% interval, p is two-sided';
+COMMENT ON COLUMN progress.gained IS 'exam items that only the candidate solves';
+COMMENT ON COLUMN progress.lost IS 'exam items that only the incumbent solves';
+COMMENT ON COLUMN progress.generated IS 'answers to the prompts';
+COMMENT ON COLUMN progress.kept IS 'answers that every filter kept';
+COMMENT ON COLUMN progress.examples IS 'rows of the dataset that was made of them';
+COMMENT ON COLUMN progress.tokens IS 'of all steps, the exam included';
+COMMENT ON COLUMN progress.seconds IS 'of all steps, wall-clock time';
+COMMENT ON COLUMN progress.sampled_by IS 'the checkpoint that answered';
+COMMENT ON COLUMN progress.candidate IS 'the checkpoint that was trained';
+COMMENT ON COLUMN progress.policy IS 'the checkpoint that answers in the next iteration';
+
+CREATE OR REPLACE VIEW lineage AS
+WITH RECURSIVE up AS (
+    SELECT id AS checkpoint, id AS ancestor, 0 AS steps FROM checkpoints
+    UNION ALL
+    SELECT up.checkpoint, c.parent, up.steps + 1 FROM up JOIN checkpoints c ON c.id = up.ancestor WHERE c.parent IS NOT NULL)
+SELECT up.checkpoint, up.ancestor, up.steps, c.kind, c.dataset, d."rows", d."real", d.synthetic, c.created_at
+FROM up LEFT JOIN checkpoints c ON c.id = up.ancestor LEFT JOIN datasets d ON d.id = c.dataset
+ORDER BY up.checkpoint, up.steps;
+COMMENT ON VIEW lineage IS 'Each checkpoint with itself and all checkpoints that it descends from, and what each was trained on';
+COMMENT ON COLUMN lineage.steps IS 'trainings between the two: 0 is the checkpoint itself';
+COMMENT ON COLUMN lineage.dataset IS 'what the ancestor was trained on, NULL for a base';
+COMMENT ON COLUMN lineage."rows" IS 'rows of that dataset, of which real and synthetic ones';
+
+CREATE OR REPLACE VIEW trained_on AS
+SELECT l.checkpoint, l.ancestor, l.steps, e.dataset, e."position", e.prompt, e.origin,
+       unnest(CASE WHEN len(e.generations) = 0 THEN [NULL] ELSE e.generations END) AS generation
+FROM lineage l JOIN examples e ON e.dataset = l.dataset;
+COMMENT ON VIEW trained_on IS 'Every training row and generation that a checkpoint, or one that it descends from, has learnt from';
+COMMENT ON COLUMN trained_on.ancestor IS 'the checkpoint whose training had the row';
+COMMENT ON COLUMN trained_on.steps IS 'trainings between the two: 0 is the checkpoint itself';
+COMMENT ON COLUMN trained_on.generation IS 'one line for each generation that the row was made of; NULL for real data';
+
+CREATE OR REPLACE VIEW reached AS
+SELECT generation, checkpoint, min(steps) AS steps FROM trained_on WHERE generation IS NOT NULL GROUP BY generation, checkpoint;
+COMMENT ON VIEW reached IS 'The other way round: every checkpoint that has learnt from a generation';
+COMMENT ON COLUMN reached.steps IS 'trainings since the one that had it: 0 is that one';
+
+CREATE OR REPLACE VIEW grades_by_checkpoint AS
+SELECT g.checkpoint, g.exam, (SELECT any_value(x.name) FROM exams x WHERE x.id = g.exam) AS name, count(*) AS items,
+       avg(g.correct / g.n) AS score, count(*) FILTER (2 * g.correct > g.n) AS solved, sum(g.n)::BIGINT AS answers,
+       sum(g.unscored)::BIGINT AS unscored, avg(g.majority::DOUBLE) AS majority
+FROM grades g GROUP BY g.checkpoint, g.exam ORDER BY g.exam, score DESC;
+COMMENT ON VIEW grades_by_checkpoint IS 'How each checkpoint did in each exam';
+COMMENT ON COLUMN grades_by_checkpoint.name IS 'of the exam';
+COMMENT ON COLUMN grades_by_checkpoint.score IS 'pass@1: mean over items of the share of right answers';
+COMMENT ON COLUMN grades_by_checkpoint.solved IS 'items with most answers right';
+COMMENT ON COLUMN grades_by_checkpoint.unscored IS 'answers without a judgment, which count as not right';
+COMMENT ON COLUMN grades_by_checkpoint.majority IS 'share of items whose most frequent final answer is right';
+
+CREATE OR REPLACE VIEW flips AS
+SELECT i.run, r.name, i.number AS iteration, d.exam, new.prompt,
+       CASE WHEN 2 * new.correct > new.n THEN 'gained' ELSE 'lost' END AS flip,
+       new.correct / new.n AS candidate, old.correct / old.n AS incumbent, p.chat, p.reference
+FROM decisions d
+JOIN iterations i ON i.id = d.iteration
+LEFT JOIN runs r ON r.id = i.run
+JOIN grades new ON new.checkpoint = d.candidate AND new.exam = d.exam
+JOIN grades old ON old.checkpoint = d.incumbent AND old.exam = d.exam AND old.prompt = new.prompt
+LEFT JOIN prompts p ON p.id = new.prompt
+WHERE (2 * new.correct > new.n) <> (2 * old.correct > old.n)
+ORDER BY i.run, i.number, flip, new.prompt;
+COMMENT ON VIEW flips IS 'Exam items that a candidate solves and its incumbent does not, or the other way round';
+COMMENT ON COLUMN flips.flip IS 'gained or lost; an item is solved with most of its answers right';
+COMMENT ON COLUMN flips.candidate IS 'share of right answers of the candidate';
+COMMENT ON COLUMN flips.incumbent IS 'share of right answers of the incumbent';
