@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +27,7 @@ from flywheel.recipe import Sft, describe
 from flywheel.tables import METRICS, content_id
 
 POLL_SECONDS = 0.1
+COMPLETE = "complete"  # the file that is written last into a trainer checkpoint
 LAST_WORDS = 12  # lines of the child's log that an error quotes
 KILLED = 137  # how the leash reports a child that SIGKILL ended
 
@@ -81,7 +82,6 @@ def _prepare(job: Job, work: Path) -> None:
     if not rows:
         raise TrainingError(f"{job.examples} has no examples, so there is nothing to train on")
     weights.check(job.init_from)
-    _check_disk(job, rows)
     spec = {
         "examples": str(job.examples.absolute()),
         "init_from": str(weights.locate(job.init_from).absolute()),
@@ -90,25 +90,32 @@ def _prepare(job: Job, work: Path) -> None:
         "settings": _plain(job.settings),
         "seed": job.seed,
     }
-    _claim(work, spec, content_id(_digest(job), describe(job.settings), job.seed, job.launcher))
-    (work / "progress.jsonl").unlink(missing_ok=True)
+    _claim(work, _fingerprint(job))
+    _check_disk(job, work, rows)
+    (work / "job.json").write_text(json.dumps(spec, indent=1))
 
 
-def _claim(work: Path, spec: Mapping[str, Any], fingerprint: str) -> None:
-    """Write the job file; what another job left in this place is not gone on from."""
-    path = work / "job.json"
-    if work.exists() and not (path.is_file() and json.loads(path.read_text()).get("fingerprint") == fingerprint):
+def _claim(work: Path, fingerprint: str) -> None:
+    """Clear the place of all that this job cannot go on from: what another left, or a checkpoint without its end."""
+    mark = work / "fingerprint"
+    if work.exists() and not (mark.is_file() and mark.read_text() == fingerprint):
         shutil.rmtree(work)
+    for checkpoint in work.glob("trainer/checkpoint-*"):
+        if not (checkpoint / COMPLETE).exists():
+            shutil.rmtree(checkpoint)
+    for old in ("model", "progress.jsonl"):
+        shutil.rmtree(work / old) if (work / old).is_dir() else (work / old).unlink(missing_ok=True)
     work.mkdir(parents=True, exist_ok=True)
-    part = work / "job.part"
-    part.write_text(json.dumps({**spec, "fingerprint": fingerprint}, indent=1))
-    os.replace(part, path)
+    mark.write_text(fingerprint)
 
 
-def _digest(job: Job) -> str:
-    """What the result depends on besides the settings: the examples, and the weights that it starts from."""
-    examples = pl.read_parquet(job.examples, columns=["chat", "chosen", "weight"])
-    return content_id(examples.to_dicts(), weights.identify(str(weights.locate(job.init_from))))
+def _fingerprint(job: Job) -> str:
+    """Names all that the result depends on: examples, the weights that it starts from, settings, seed, processes."""
+    examples = pl.read_parquet(job.examples, columns=["chat", "chosen", "weight"]).to_dicts()
+    folder = weights.locate(job.init_from)
+    # `check` has just compared a sealed folder with its manifest, which is quicker to read than gigabytes again.
+    base = (folder / weights.MANIFEST).read_text() if weights.sealed(folder) else weights.identify(job.init_from)
+    return content_id(examples, base, describe(job.settings), job.seed, job.launcher)
 
 
 def _count(examples: Path) -> int:
@@ -118,16 +125,18 @@ def _count(examples: Path) -> int:
         raise TrainingError(f"the examples in {examples} cannot be read: {error}") from error
 
 
-def _check_disk(job: Job, rows: int) -> None:
+def _check_disk(job: Job, work: Path, rows: int) -> None:
     """The result is as large as the base; a trainer checkpoint has fp32 weights and two moments; two may exist."""
     settings, full = job.settings, 4 * weights.parameters(job.init_from)
     steps = settings.max_steps if settings.max_steps > 0 else math.ceil(settings.epochs * rows / settings.batch_size)
     saves = steps > settings.save_every and settings.lora is None
     needed = weights.size(job.init_from) + (2 * 3 * full if saves else 0)
+    ours = sum(path.stat().st_size for path in work.glob("trainer/*/*") if path.is_file())
     free = weights.free_space(job.out.parent)
-    if free < needed:
+    if free + ours < needed:
         raise TrainingError(
-            f"the disk of {job.out.parent} has {free / 1e9:.1f} GB free, and this training needs {needed / 1e9:.1f} GB"
+            f"the disk of {job.out.parent} is too full: {free / 1e6:,.0f} MB are free, and this training needs "
+            f"{(needed - ours) / 1e6:,.0f} MB; make room and run again"
         )
 
 

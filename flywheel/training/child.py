@@ -5,7 +5,6 @@ its chat template, `metrics.jsonl`, and `canary.json`, the log-probabilities by 
 these very weights. Says how far it is, or why it failed, in `progress.jsonl`.
 """
 
-import errno
 import json
 import math
 import os
@@ -22,12 +21,13 @@ import polars as pl
 from flywheel import weights
 from flywheel.errors import FlywheelError, TrainingError
 from flywheel.recipe import Lora, Sft
+from flywheel.training import COMPLETE
 from flywheel.training import plan as plans
 from flywheel.training.plan import Plan
 from flywheel.training.rows import Rows, encode, order, stop_tokens
 
 CANARY_TOKENS = 128
-COMPLETE = "complete"  # written last into a trainer checkpoint
+DISK_FULL = ("No space left on device", "Disk quota exceeded", "inline_container")  # the last is how torch.save says it
 TOLD = {"loss": "loss", "learning_rate": "lr", "grad_norm": "grad_norm", "entropy": "entropy"} | {
     "mean_token_accuracy": "token_accuracy",
     "train_runtime": "runtime",  # seconds since the last start
@@ -79,8 +79,6 @@ def read(path: Path) -> Spec:
 
 def run(spec: Spec) -> None:
     """From the job to the published checkpoint."""
-    # transformers imports it, in half a second, for assisted generation alone.
-    sys.modules.setdefault("sklearn", None)  # type: ignore[arg-type]
     plans.check_options(spec.settings)
     tokenizer, model = load(spec)
     examples = pl.read_parquet(spec.examples).sort("position")
@@ -333,13 +331,15 @@ def explain(error: Exception, spec: Spec) -> str:
     if isinstance(error, FlywheelError):
         return str(error)
     text = str(error).strip() or "no message"
-    if "No space left" in text or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
-        free = weights.free_space(spec.work) / 1e9
-        return f"the disk of {spec.work.parent} is full ({free:.1f} GB free); make room and run again to go on"
+    whole = "".join(traceback.format_exception(error))
+    if any(sign in whole for sign in DISK_FULL):
+        return f"the disk of {spec.work.parent} is full; make room and run again to go on"
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return f"out of memory: {text.splitlines()[0]}; a smaller micro_batch, max_length or LoRA may fit"
     return f"the training failed: {type(error).__name__}: {text.splitlines()[0]} (log: {spec.work / 'log.txt'})"
 
 
 if __name__ == "__main__":
+    # transformers would import it, for a second, and use it for assisted generation alone.
+    sys.modules["sklearn"] = None  # type: ignore[assignment]
     leave(main(sys.argv[1]))
