@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -18,7 +19,8 @@ from flywheel.errors import EngineError
 from flywheel.leash import leashed
 
 POLL_SECONDS = 0.2
-TAIL_LINES, TAIL_CHARACTERS = 12, 2000
+TAIL_LINES, TAIL_CHARACTERS, LOG_BYTES = 10, 2000, 100_000
+ERROR_LINE = re.compile(r"\b\w+(?:Error|Exception): .*")
 
 
 class Child:
@@ -106,8 +108,10 @@ class Child:
 
     def _tail(self) -> str:
         with contextlib.suppress(OSError):
-            text = self._log.read_bytes()[-20_000:].decode("utf-8", "replace")
-            return "\n".join(text.splitlines()[-TAIL_LINES:])[-TAIL_CHARACTERS:]
+            text = self._log.read_bytes()[-LOG_BYTES:].decode("utf-8", "replace")
+            # The first error is the cause; what vLLM's other processes say of it comes last.
+            causes = list(dict.fromkeys(ERROR_LINE.findall(text)))[:3]
+            return "\n".join([*causes, "...", "\n".join(text.splitlines()[-TAIL_LINES:])[-TAIL_CHARACTERS:]])
         return "(no log)"
 
 

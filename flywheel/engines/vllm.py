@@ -5,6 +5,7 @@ nothing but their values. A canary then proves the swap: the trainer has left, b
 of some tokens as they were in its memory, and vLLM must give the same. Where it does not, the child is started anew.
 """
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
@@ -127,8 +128,9 @@ class Vllm:
         """Put vLLM to sleep: its memory on the accelerator is free. On a CPU it just waits for the next weights."""
         self._retire()
         if self._child and self._child.alive and not self._asleep:
-            self._child.ask("sleep")
-            self._asleep = True
+            with contextlib.suppress(EngineError):  # a child that fails in this is ended, which frees its memory, too
+                self._child.ask("sleep")
+                self._asleep = True
 
     def close(self) -> None:
         """End the child and all processes below it."""
@@ -196,7 +198,7 @@ class Vllm:
             "dtype": "float32",
             "enforce_eager": True,
             "kv_cache_memory_bytes": 2 * GIB,  # the share of memory would be one of the machine's, which others need
-            "enable_chunked_prefill": False,  # vLLM 0.32 dies of a seeded prompt in two portions: CPU dice cannot go back
+            "enable_chunked_prefill": False,  # vLLM 0.32 dies of a seeded prompt in two portions on a CPU
             **given,
         }
 
@@ -237,7 +239,9 @@ def on_cpu() -> bool:
 
 def environment(cpu: bool, threads: int | None) -> dict[str, str]:
     """What the child's environment has beyond ours."""
-    quiet = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    # The weights lie here, in a folder or in the Hub's cache: nothing has to be asked of the network.
+    offline = os.environ.get("HF_HUB_OFFLINE", "1")
+    quiet = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": offline}
     if not cpu:
         return quiet
     usable = str(threads or os.environ.get("OMP_NUM_THREADS") or max(1, len(os.sched_getaffinity(0)) - 1))

@@ -19,12 +19,13 @@ def main() -> None:
             return
         texts = tokenizer.apply_chat_template(asked["chats"], add_generation_prompt=True, tokenize=False)
         params = [SamplingParams(seed=seed, **asked["params"]) for seed in asked["seeds"]]
-        started = time.perf_counter()
+        started, worked = time.perf_counter(), time.process_time()
         outputs = llm.generate(texts, params, use_tqdm=False)
-        seconds = time.perf_counter() - started
+        seconds, cpu = time.perf_counter() - started, time.process_time() - worked
         answers = [answer for output in outputs for answer in output.outputs]
         tokens = sum(len(answer.token_ids) for answer in answers)
-        connection.send(("ok", {"seconds": seconds, "tokens": tokens, "texts": [answer.text for answer in answers]}))
+        made = {"seconds": seconds, "cpu": cpu, "tokens": tokens, "texts": [answer.text for answer in answers]}
+        connection.send(("ok", made))
 
 
 if __name__ == "__main__":
