@@ -53,11 +53,11 @@ def write(store: Store, home: Path, run: str | None = None) -> Path:
         "<h2>Decisions</h2>",
         _table(decided.select("number", "decision", "reason").rows(), ("iteration", "decision", "why")),
         "<h2>Where answers were lost</h2>",
-        _frame(store.sql("from funnel where run = $run", {"run": id}).drop("run")),
+        _frame(store.sql("from funnel where run = $run", {"run": id}).drop("run", "name")),
         "<h2>Scores and lengths of the answers</h2>",
         _plot(_draw_scores, "scores of the answers", judged) + _plot(_draw_lengths, "lengths of the answers", judged),
-        "<h2>The best and the worst answer to the same prompt</h2>",
-        _table(_samples(judged), ("prompt", "best", "worst")),
+        "<h2>Answers that trained, beside others to the same prompt</h2>",
+        _table(_samples(store, decided, judged), ("prompt", "chosen", "not chosen")),
     ]
     path = home / "reports" / f"{name}-{id[:8]}.html"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -131,22 +131,26 @@ def _plot(draw: Any, words: str, frame: pl.DataFrame) -> str:
     return f'<img alt="{html.escape(words)}" src="data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}">'
 
 
-def _samples(judged: pl.DataFrame) -> list[tuple[str, str, str]]:
-    """Prompts of the last iteration with their best and worst answers, where these differ in score."""
-    scored = judged.filter(pl.col("score").is_not_null(), pl.col("iteration") == judged["iteration"].max())
-    best = pl.col("text").sort_by("score", maintain_order=True)
+def _samples(store: Store, decided: pl.DataFrame, judged: pl.DataFrame) -> list[tuple[str, str, str]]:
+    """The last iteration's answers that trained, each beside one to the same prompt that was not chosen."""
+    last = decided.row(-1, named=True)
+    dataset = history.dataset_of(store, last["iteration"])
+    if not last["number"] or dataset is None:
+        return []
+    examples = history.examples(store, dataset).unique("prompt", keep="first", maintain_order=True)
+    chosen = examples["generations"].explode()
+    left = (
+        judged.filter(pl.col("iteration") == last["number"], ~pl.col("generation").is_in(chosen.implode()))
+        .sort("score", nulls_last=True, maintain_order=True)
+        .unique("prompt", keep="first", maintain_order=True)
+    )
     pairs = (
-        scored.group_by("prompt", maintain_order=True)
-        .agg(
-            pl.col("chat").first(),
-            best=best.last(),
-            worst=best.first(),
-            gap=pl.col("score").max() - pl.col("score").min(),
-        )
-        .filter(pl.col("gap") > 0)
+        examples.join(left.select("prompt", "text"), on="prompt", how="left", maintain_order="left")
+        .with_columns(other=pl.coalesce("rejected", "text"))
+        .filter(pl.col("other").is_not_null())
         .head(SAMPLES)
     )
-    return [(row["chat"][-1]["content"], row["best"], row["worst"]) for row in pairs.iter_rows(named=True)]
+    return [(row["chat"][-1]["content"], row["chosen"], row["other"]) for row in pairs.iter_rows(named=True)]
 
 
 def _frame(frame: pl.DataFrame) -> str:

@@ -105,7 +105,7 @@ def test_the_report_holds_plots_decisions_and_answers_and_is_complete_in_itself(
 
 def test_what_a_model_wrote_cannot_become_part_of_the_page(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     samples = [("<script>alert(1)</script>", "a & b", "<img src=x>\n")]
-    monkeypatch.setattr("flywheel.report._samples", lambda judged: samples)
+    monkeypatch.setattr("flywheel.report._samples", lambda store, decided, judged: samples)
     text = write(Store(home / "flywheel.duckdb"), home).read_text(encoding="utf-8")
     assert "&lt;script&gt;" in text and "a &amp; b" in text
     assert "<script" not in text and "<img src=x" not in text
