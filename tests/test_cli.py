@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -248,15 +247,12 @@ def test_the_doctor_counts_a_containers_share(monkeypatch: pytest.MonkeyPatch, t
 
 
 def test_help_is_instant() -> None:
-    seconds = []
-    for _ in range(3):
-        started = time.monotonic()
-        done = subprocess.run(
-            [sys.executable, "-m", "flywheel.cli", "--help"], cwd=ROOT, capture_output=True, text=True
-        )
-        seconds.append(time.monotonic() - started)
-        assert "doctor" in done.stdout
-    assert min(seconds) < 1.0  # 0.3 s on a quiet machine
+    before = os.times()
+    done = subprocess.run([sys.executable, "-m", "flywheel.cli", "--help"], cwd=ROOT, capture_output=True, text=True)
+    after = os.times()
+    assert "doctor" in done.stdout
+    # Processor time, which other work on the machine does not stretch much: 0.2 to 0.3 s on a quiet one.
+    assert after.children_user + after.children_system - before.children_user - before.children_system < 1.0
 
 
 def test_a_reader_that_leaves_early_is_no_error(home: Path) -> None:
