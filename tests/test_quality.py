@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # mypy's first run reads the types of torch and transformers: 80 s of CPU, then 2 s
 @pytest.mark.parametrize(
     "tool", ["ruff check --quiet .", "ruff format --quiet --diff .", "mypy"], ids=lambda tool: tool
 )
