@@ -7,12 +7,11 @@ thing twice changes nothing. All times are UTC.
 """
 
 import os
-import random
-import re
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from hashlib import blake2b
 from importlib import metadata
 from pathlib import Path
@@ -22,14 +21,16 @@ import duckdb
 import polars as pl
 
 from flywheel.errors import ExamLeak, StoreError
+from flywheel.lock import alone, when_free
 from flywheel.tables import KEYS, TABLES
 
 SCHEMA = Path(__file__).parent / "schema"
 SHARED = {"generations": ("checkpoint", "draw")}
 """Columns that a batch has in common and that its keys hash: they tell which old rows can be the same at all."""
-LARGE = 8 << 20
-"""Bytes of a batch that DuckDB must not merge with earlier ones: that would write every row again, several times."""
-WRITING: dict[str, str | bool | int | float | list[str]] = {"wal_autocheckpoint": "0b", "threads": min(4, os.cpu_count() or 1)}
+ROW_GROUP = 10240
+"""Rows that DuckDB stores together. It merges what several batches left until a group has that many, so each row is
+written log2(ROW_GROUP / batch) times: with DuckDB's own 122880 a batch of 10,000 is written four times over."""
+WRITING: dict[str, Any] = {"wal_autocheckpoint": "0b", "threads": min(4, os.cpu_count() or 1)}
 """Each commit goes into the file at once: a log that is left behind is replayed by everyone who opens the file."""
 
 
@@ -63,8 +64,6 @@ class Store:
         if not any(frame.height for frame in checked.values()):
             return dict.fromkeys(checked, 0)
         with self._open(read_only=False) as connection:
-            if sum(frame.estimated_size() for frame in checked.values()) > LARGE:
-                connection.execute("SET max_vacuum_tasks = 0")
             connection.execute("BEGIN")
             added = {table: _insert(connection, table, frame) for table, frame in checked.items()}
             for table, frame in checked.items():
@@ -87,7 +86,7 @@ class Store:
     @contextmanager
     def _open(self, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
         deadline = time.monotonic() + self.wait
-        with _turn(self.path, deadline, read_only):
+        with alone(self.path, deadline, read_only):
             connection = _connect(self.path, deadline, read_only)
             try:
                 yield connection
@@ -231,44 +230,42 @@ def _program() -> str:
         return "unknown"
 
 
-_TURNS: dict[Path, threading.RLock] = {}
-_MODES: dict[Path, list[bool]] = {}
-
-
-@contextmanager
-def _turn(path: Path, deadline: float, read_only: bool) -> Iterator[None]:
-    """One thread of this process at a time: one process cannot open a file for reading and for writing at once."""
-    lock, modes = _TURNS.setdefault(path, threading.RLock()), _MODES.setdefault(path, [])
-    if not lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
-        raise StoreError(f"another thread of this program is using {path} and has not let go in time: try again")
-    try:
-        if modes and modes[-1] != read_only:
-            raise StoreError(f"{path} cannot be written as long as the same thread has it open with reading()")
-        modes.append(read_only)
-        try:
-            yield
-        finally:
-            modes.pop()
-    finally:
-        lock.release()
-
-
 def _connect(path: Path, deadline: float, read_only: bool) -> duckdb.DuckDBPyConnection:
-    while True:
-        try:
-            return duckdb.connect(str(path), read_only=read_only, config={} if read_only else WRITING)
-        except duckdb.Error as error:
-            if "Could not set lock" not in str(error):
-                raise StoreError(_told(path, error)) from error
-            if time.monotonic() > deadline:
-                holder = re.search(r"\(PID (\d+)\)", str(error))
-                raise StoreError(
-                    f"{path} is in use by process {holder[1] if holder else 'unknown'}, which has not let go in time: "
-                    "wait for it or end it, then run the same command again"
-                ) from error
-        # Random, so that two that wait for each other do not meet again; short, since a batch takes milliseconds.
-        time.sleep(random.uniform(0.002, 0.03))
+    """An open file, as soon as no other process has it; StoreError when the deadline has passed or it is unusable."""
+    reader = partial(duckdb.connect, str(path), read_only=True)
+    try:
+        return when_free(reader if read_only else partial(_writer, path), path, deadline)
+    except duckdb.Error as error:
+        raise StoreError(_told(path, error)) from error
+
+
+def _writer(path: Path) -> duckdb.DuckDBPyConnection:
+    """The file attached to an empty database in memory: only so can the size of its row groups be told."""
+    connection = duckdb.connect(":memory:", config={**WRITING, "temp_directory": f"{path}.tmp"})
+    try:
+        place = str(path).replace("'", "''")
+        connection.execute(f"ATTACH '{place}' AS store (ROW_GROUP_SIZE {ROW_GROUP})")
+        connection.execute("USE store")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+TOLD = {
+    "autocheckpoint failed": "the batch is stored, but the disk is full: make room before you go on",
+    "No space left": "the disk is full, so the batch is not stored: make room, then run the same command again",
+    "File too large": "it may not grow, so the batch is not stored: raise the limit, then run the same command again",
+    "not a valid DuckDB": "this is no DuckDB file: choose another path, or move it away",
+    "storage version": "it was made by a newer DuckDB: update duckdb, or use another store",
+    "Could not read enough bytes": "it is damaged, for it ends too early: put a copy in its place",
+    "Corrupt database file": "it is damaged: put a copy in its place",
+}
 
 
 def _told(path: Path, error: duckdb.Error) -> str:
-    return f"{path}: {error}"
+    """The error in one sentence, where it is one that a user can meet and DuckDB's own words do not say what to do."""
+    if isinstance(error, duckdb.ProgrammingError):  # of a question; there DuckDB shows the place
+        return str(error)
+    sentences = [sentence for words, sentence in TOLD.items() if words in str(error)]
+    return f"{path}: {sentences[0] if sentences else error}"

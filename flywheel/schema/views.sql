@@ -9,6 +9,19 @@ LEFT JOIN runs r ON r.id = i.run
 JOIN generations g ON g.checkpoint = i.policy AND g.draw = i.draw
 WHERE g.role = 'answer' AND EXISTS (SELECT 1 FROM proposals p WHERE p.iteration = i.id AND p.prompt = g.prompt);
 COMMENT ON VIEW answers IS 'Which answers belong to which iteration: those of its policy, with its draw, to its prompts';
+COMMENT ON COLUMN answers.run IS 'id of the run';
+COMMENT ON COLUMN answers.name IS 'name of the run''s recipe';
+COMMENT ON COLUMN answers.iteration IS 'number of the turn, from 0';
+COMMENT ON COLUMN answers.prompt IS 'id of the prompt';
+COMMENT ON COLUMN answers.checkpoint IS 'id of the checkpoint that answered';
+COMMENT ON COLUMN answers.draw IS 'id of the sampling parameters and seed';
+COMMENT ON COLUMN answers."index" IS 'which of the prompt''s answers, from 0';
+COMMENT ON COLUMN answers."text" IS 'what the model wrote';
+COMMENT ON COLUMN answers.finish_reason IS 'stop, or length where it was cut';
+COMMENT ON COLUMN answers.prompt_tokens IS 'tokens of the prompt';
+COMMENT ON COLUMN answers.tokens IS 'tokens of the text';
+COMMENT ON COLUMN answers.engine IS 'name and version';
+COMMENT ON COLUMN answers.created_at IS 'UTC';
 COMMENT ON COLUMN answers.iteration_id IS 'id of the row of iterations';
 COMMENT ON COLUMN answers.generation IS 'id of the row of generations';
 COMMENT ON COLUMN answers.logprob IS 'sum over the tokens of the text, before temperature and truncation';
@@ -21,6 +34,8 @@ UNION ALL
 SELECT generation, judge, avg(score), count(*), count(*) FILTER (score IS NULL)
 FROM judgments WHERE judge IN (SELECT judge FROM judgments WHERE vote > 0) GROUP BY generation, judge;
 COMMENT ON VIEW opinions IS 'What each judge thinks of each generation, its votes taken together';
+COMMENT ON COLUMN opinions.generation IS 'id of the generation';
+COMMENT ON COLUMN opinions.judge IS 'name of the judge';
 COMMENT ON COLUMN opinions.score IS 'mean of the valid votes, NULL if there is none';
 COMMENT ON COLUMN opinions.votes IS 'votes, the failed ones included';
 COMMENT ON COLUMN opinions.failed IS 'votes that gave no score';
@@ -32,9 +47,23 @@ SELECT a.run, a.name, a.iteration, a.prompt, p.chat, p.reference, p.source, a.ge
 FROM answers a
 LEFT JOIN prompts p ON p.id = a.prompt
 LEFT JOIN first_judge f ON f.generation = a.generation
-LEFT JOIN opinions o ON o.generation = a.generation AND o.judge = f.judge
-ORDER BY a.run, a.iteration, a.prompt, a."index";
+LEFT JOIN opinions o ON o.generation = a.generation AND o.judge = f.judge;
 COMMENT ON VIEW judged IS 'Each answer once, with its prompt and what the first judge thinks of it; opinions has all judges';
+COMMENT ON COLUMN judged.run IS 'id of the run';
+COMMENT ON COLUMN judged.name IS 'name of the run''s recipe';
+COMMENT ON COLUMN judged.iteration IS 'number of the turn, from 0';
+COMMENT ON COLUMN judged.prompt IS 'id of the prompt';
+COMMENT ON COLUMN judged.chat IS 'the prompt''s messages';
+COMMENT ON COLUMN judged.reference IS 'the known answer, or NULL';
+COMMENT ON COLUMN judged.source IS 'where the prompt comes from';
+COMMENT ON COLUMN judged.generation IS 'id of the generation';
+COMMENT ON COLUMN judged."index" IS 'which of the prompt''s answers, from 0';
+COMMENT ON COLUMN judged."text" IS 'what the model wrote';
+COMMENT ON COLUMN judged.finish_reason IS 'stop, or length where it was cut';
+COMMENT ON COLUMN judged.tokens IS 'tokens of the text';
+COMMENT ON COLUMN judged.logprob IS 'sum over the tokens of the text, before temperature and truncation';
+COMMENT ON COLUMN judged.votes IS 'votes of that judge, the failed ones included';
+COMMENT ON COLUMN judged.failed IS 'votes of that judge that gave no score';
 COMMENT ON COLUMN judged.judge IS 'the judge that came first, which is the first one of the recipe; NULL before it has judged';
 COMMENT ON COLUMN judged.score IS 'mean of the judge''s valid votes, NULL if there is none';
 
@@ -44,6 +73,11 @@ SELECT a.run, a.name, a.iteration, o.judge, avg(o.score) AS mean, stddev_samp(o.
 FROM answers a JOIN opinions o ON o.generation = a.generation
 GROUP BY a.run, a.name, a.iteration, o.judge ORDER BY a.run, a.iteration, o.judge;
 COMMENT ON VIEW scores IS 'Mean score of each iteration''s answers by each judge';
+COMMENT ON COLUMN scores.run IS 'id of the run';
+COMMENT ON COLUMN scores.name IS 'name of the run''s recipe';
+COMMENT ON COLUMN scores.iteration IS 'number of the turn, from 0';
+COMMENT ON COLUMN scores.judge IS 'name of the judge';
+COMMENT ON COLUMN scores.answers IS 'answers that the judge has seen';
 COMMENT ON COLUMN scores.mean IS 'over the answers that have a score';
 COMMENT ON COLUMN scores.deviation IS 'standard deviation between answers';
 COMMENT ON COLUMN scores.failed IS 'answers that the judge has seen and could not score';
@@ -56,10 +90,15 @@ WITH prompt_counts AS (
 alike AS (SELECT run, name, iteration, judge, n, c, count(*) AS prompts FROM prompt_counts GROUP BY ALL)
 SELECT run, name, iteration, judge, k, sum(prompts)::BIGINT AS prompts,
        -- 1 - C(n-c, k) / C(n, k), multiplied out over the c right answers, so that nothing overflows
-       sum(prompts * (1 - coalesce(list_product([1 - k / i FOR i IN range(n - c + 1, n + 1)]), 1))) / sum(prompts) AS rate
+       sum(prompts * (1 - coalesce(list_product([1 - k / i FOR i IN range(n - c + 1, n + 1)]), 1))) / sum(prompts)
+       AS rate
 FROM alike, (SELECT unnest([1, 2, 4, 8, 16, 32, 64, 128, 256]) AS k)
 WHERE k <= n GROUP BY run, name, iteration, judge, k ORDER BY run, iteration, judge, k;
 COMMENT ON VIEW pass_at_k IS 'Chance that one of k answers is right, unbiased: mean over prompts of 1 - C(n-c, k) / C(n, k)';
+COMMENT ON COLUMN pass_at_k.run IS 'id of the run';
+COMMENT ON COLUMN pass_at_k.name IS 'name of the run''s recipe';
+COMMENT ON COLUMN pass_at_k.iteration IS 'number of the turn, from 0';
+COMMENT ON COLUMN pass_at_k.judge IS 'name of the judge';
 COMMENT ON COLUMN pass_at_k.k IS 'answers that one may try: powers of two up to the number of answers';
 COMMENT ON COLUMN pass_at_k.prompts IS 'prompts with at least k judged answers';
 COMMENT ON COLUMN pass_at_k.rate IS 'an answer is right if its mean score is above 0.5; one without a score is not right';
@@ -70,6 +109,12 @@ SELECT a.run, a.name, a.iteration, o.judge, a.prompt, count(*) AS answers, max(o
 FROM answers a JOIN opinions o ON o.generation = a.generation
 GROUP BY a.run, a.name, a.iteration, o.judge, a.prompt;
 COMMENT ON VIEW best_of_n IS 'The best answer to each prompt of each iteration by each judge';
+COMMENT ON COLUMN best_of_n.run IS 'id of the run';
+COMMENT ON COLUMN best_of_n.name IS 'name of the run''s recipe';
+COMMENT ON COLUMN best_of_n.iteration IS 'number of the turn, from 0';
+COMMENT ON COLUMN best_of_n.judge IS 'name of the judge';
+COMMENT ON COLUMN best_of_n.prompt IS 'id of the prompt';
+COMMENT ON COLUMN best_of_n.score IS 'the highest score of them';
 COMMENT ON COLUMN best_of_n.answers IS 'how many the judge has seen';
 COMMENT ON COLUMN best_of_n.generation IS 'the first one of those with the highest score; NULL if none has a score';
 
@@ -83,6 +128,10 @@ SELECT i.run, r.name, i.number AS iteration, f."position", f."filter", sum(n)::B
 FROM fates f JOIN iterations i ON i.id = f.iteration LEFT JOIN runs r ON r.id = i.run
 GROUP BY ALL ORDER BY i.run, i.number, f."position";
 COMMENT ON VIEW funnel IS 'What each filter let through in each iteration, and why it dropped the rest';
+COMMENT ON COLUMN funnel.run IS 'id of the run';
+COMMENT ON COLUMN funnel.name IS 'name of the run''s recipe';
+COMMENT ON COLUMN funnel.iteration IS 'number of the turn, from 0';
+COMMENT ON COLUMN funnel."filter" IS 'name of the filter';
 COMMENT ON COLUMN funnel."position" IS 'of the filter in the recipe, from 0';
 COMMENT ON COLUMN funnel.rows_in IS 'answers that reached the filter';
 COMMENT ON COLUMN funnel.rows_out IS 'answers that it kept';
@@ -94,6 +143,12 @@ SELECT e.run, r.name, e.iteration, e.step, sum(e."rows")::BIGINT AS "rows", sum(
 FROM events e LEFT JOIN runs r ON r.id = e.run
 GROUP BY e.run, r.name, e.iteration, e.step ORDER BY e.run, e.iteration, first_at;
 COMMENT ON VIEW ledger IS 'What each step of each iteration cost, all attempts together';
+COMMENT ON COLUMN ledger.run IS 'id of the run';
+COMMENT ON COLUMN ledger.name IS 'name of the run''s recipe';
+COMMENT ON COLUMN ledger.iteration IS 'number of the turn, from 0';
+COMMENT ON COLUMN ledger.step IS 'name of the step';
+COMMENT ON COLUMN ledger."rows" IS 'what the step counts: prompts, answers or optimizer steps';
+COMMENT ON COLUMN ledger.first_at IS 'when the first attempt ended, UTC';
 COMMENT ON COLUMN ledger.tokens IS 'tokens that were generated or trained on';
 COMMENT ON COLUMN ledger.seconds IS 'wall-clock time';
 COMMENT ON COLUMN ledger.failures IS 'attempts that ended in an error';
@@ -105,7 +160,8 @@ final AS (SELECT iteration, max("position") AS "position" FROM selections GROUP 
 survived AS (
     SELECT s.iteration, count(*) FILTER (s.kept) AS kept
     FROM selections s JOIN final USING (iteration, "position") GROUP BY s.iteration),
-spent AS (SELECT run, iteration, sum(tokens)::BIGINT AS tokens, sum(seconds) AS seconds FROM ledger GROUP BY run, iteration)
+spent AS (
+    SELECT run, iteration, sum(tokens)::BIGINT AS tokens, sum(seconds) AS seconds FROM ledger GROUP BY run, iteration)
 SELECT i.run, r.name, i.number AS iteration, d.decision, d.score, d.difference, d.low, d.high, d.p, d.gained, d.lost,
        coalesce(a.prompts, 0) AS prompts, coalesce(m.generated, 0) AS generated,
        coalesce(v.kept, CASE WHEN x.dataset IS NOT NULL THEN m.generated END) AS kept, -- no filter keeps everything
@@ -121,9 +177,16 @@ LEFT JOIN datasets s ON s.id = x.dataset
 LEFT JOIN spent t ON t.run = i.run AND t.iteration = i.number
 ORDER BY r.created_at, i.run, i.number;
 COMMENT ON VIEW progress IS 'One row for each iteration: what it made, what that cost, and what came of it';
+COMMENT ON COLUMN progress.run IS 'id of the run';
+COMMENT ON COLUMN progress.name IS 'name of the run''s recipe';
+COMMENT ON COLUMN progress.iteration IS 'number of the turn, from 0';
+COMMENT ON COLUMN progress.low IS 'lower end of the 95% interval of difference';
+COMMENT ON COLUMN progress.high IS 'upper end of the 95% interval of difference';
+COMMENT ON COLUMN progress.p IS 'of the paired test, two-sided';
+COMMENT ON COLUMN progress.prompts IS 'prompts that were worked on';
 COMMENT ON COLUMN progress.decision IS 'promote, hold or roll back; NULL before the exam';
 COMMENT ON COLUMN progress.score IS 'the candidate''s pass@1 in the exam';
-COMMENT ON COLUMN progress.difference IS 'to the incumbent''s score; low and high are its 95% interval, p is two-sided';
+COMMENT ON COLUMN progress.difference IS 'to the incumbent''s score';
 COMMENT ON COLUMN progress.gained IS 'exam items that only the candidate solves';
 COMMENT ON COLUMN progress.lost IS 'exam items that only the incumbent solves';
 COMMENT ON COLUMN progress.generated IS 'answers to the prompts';
@@ -139,27 +202,42 @@ CREATE OR REPLACE VIEW lineage AS
 WITH RECURSIVE up AS (
     SELECT id AS checkpoint, id AS ancestor, 0 AS steps FROM checkpoints
     UNION ALL
-    SELECT up.checkpoint, c.parent, up.steps + 1 FROM up JOIN checkpoints c ON c.id = up.ancestor WHERE c.parent IS NOT NULL)
+    SELECT up.checkpoint, c.parent, up.steps + 1
+    FROM up JOIN checkpoints c ON c.id = up.ancestor WHERE c.parent IS NOT NULL)
 SELECT up.checkpoint, up.ancestor, up.steps, c.kind, c.dataset, d."rows", d."real", d.synthetic, c.created_at
 FROM up LEFT JOIN checkpoints c ON c.id = up.ancestor LEFT JOIN datasets d ON d.id = c.dataset
 ORDER BY up.checkpoint, up.steps;
 COMMENT ON VIEW lineage IS 'Each checkpoint with itself and all checkpoints that it descends from, and what each was trained on';
+COMMENT ON COLUMN lineage.checkpoint IS 'id of the checkpoint whose ancestry it is';
+COMMENT ON COLUMN lineage.ancestor IS 'id of the older checkpoint, or of itself';
+COMMENT ON COLUMN lineage.kind IS 'base, scratch or trained';
+COMMENT ON COLUMN lineage."real" IS 'rows of the dataset that people wrote';
+COMMENT ON COLUMN lineage.synthetic IS 'rows of the dataset that a model wrote';
+COMMENT ON COLUMN lineage.created_at IS 'when the ancestor was made, UTC';
 COMMENT ON COLUMN lineage.steps IS 'trainings between the two: 0 is the checkpoint itself';
 COMMENT ON COLUMN lineage.dataset IS 'what the ancestor was trained on, NULL for a base';
-COMMENT ON COLUMN lineage."rows" IS 'rows of that dataset, of which real and synthetic ones';
+COMMENT ON COLUMN lineage."rows" IS 'rows of that dataset';
 
 CREATE OR REPLACE VIEW trained_on AS
 SELECT l.checkpoint, l.ancestor, l.steps, e.dataset, e."position", e.prompt, e.origin,
        unnest(CASE WHEN len(e.generations) = 0 THEN [NULL] ELSE e.generations END) AS generation
 FROM lineage l JOIN examples e ON e.dataset = l.dataset;
 COMMENT ON VIEW trained_on IS 'Every training row and generation that a checkpoint, or one that it descends from, has learnt from';
+COMMENT ON COLUMN trained_on.checkpoint IS 'id of the checkpoint that has learnt';
+COMMENT ON COLUMN trained_on.dataset IS 'id of the dataset';
+COMMENT ON COLUMN trained_on."position" IS 'of the row in the dataset';
+COMMENT ON COLUMN trained_on.prompt IS 'id of the prompt';
+COMMENT ON COLUMN trained_on.origin IS 'real or synthetic';
 COMMENT ON COLUMN trained_on.ancestor IS 'the checkpoint whose training had the row';
 COMMENT ON COLUMN trained_on.steps IS 'trainings between the two: 0 is the checkpoint itself';
 COMMENT ON COLUMN trained_on.generation IS 'one line for each generation that the row was made of; NULL for real data';
 
 CREATE OR REPLACE VIEW reached AS
-SELECT generation, checkpoint, min(steps) AS steps FROM trained_on WHERE generation IS NOT NULL GROUP BY generation, checkpoint;
+SELECT generation, checkpoint, min(steps) AS steps
+FROM trained_on WHERE generation IS NOT NULL GROUP BY generation, checkpoint;
 COMMENT ON VIEW reached IS 'The other way round: every checkpoint that has learnt from a generation';
+COMMENT ON COLUMN reached.generation IS 'id of the generation';
+COMMENT ON COLUMN reached.checkpoint IS 'id of a checkpoint that has learnt from it';
 COMMENT ON COLUMN reached.steps IS 'trainings since the one that had it: 0 is that one';
 
 CREATE OR REPLACE VIEW grades_by_checkpoint AS
@@ -168,6 +246,10 @@ SELECT g.checkpoint, g.exam, (SELECT any_value(x.name) FROM exams x WHERE x.id =
        sum(g.unscored)::BIGINT AS unscored, avg(g.majority::DOUBLE) AS majority
 FROM grades g GROUP BY g.checkpoint, g.exam ORDER BY g.exam, score DESC;
 COMMENT ON VIEW grades_by_checkpoint IS 'How each checkpoint did in each exam';
+COMMENT ON COLUMN grades_by_checkpoint.checkpoint IS 'id of the checkpoint';
+COMMENT ON COLUMN grades_by_checkpoint.exam IS 'id of the exam';
+COMMENT ON COLUMN grades_by_checkpoint.items IS 'items of the exam';
+COMMENT ON COLUMN grades_by_checkpoint.answers IS 'answers to all items';
 COMMENT ON COLUMN grades_by_checkpoint.name IS 'of the exam';
 COMMENT ON COLUMN grades_by_checkpoint.score IS 'pass@1: mean over items of the share of right answers';
 COMMENT ON COLUMN grades_by_checkpoint.solved IS 'items with most answers right';
@@ -187,6 +269,13 @@ LEFT JOIN prompts p ON p.id = new.prompt
 WHERE (2 * new.correct > new.n) <> (2 * old.correct > old.n)
 ORDER BY i.run, i.number, flip, new.prompt;
 COMMENT ON VIEW flips IS 'Exam items that a candidate solves and its incumbent does not, or the other way round';
+COMMENT ON COLUMN flips.run IS 'id of the run';
+COMMENT ON COLUMN flips.name IS 'name of the run''s recipe';
+COMMENT ON COLUMN flips.iteration IS 'number of the turn, from 0';
+COMMENT ON COLUMN flips.exam IS 'id of the exam';
+COMMENT ON COLUMN flips.prompt IS 'id of the prompt';
+COMMENT ON COLUMN flips.chat IS 'the prompt''s messages';
+COMMENT ON COLUMN flips.reference IS 'the known answer, or NULL';
 COMMENT ON COLUMN flips.flip IS 'gained or lost; an item is solved with most of its answers right';
 COMMENT ON COLUMN flips.candidate IS 'share of right answers of the candidate';
 COMMENT ON COLUMN flips.incumbent IS 'share of right answers of the incumbent';
