@@ -21,8 +21,8 @@ from flywheel.errors import TrainingError, WeightsError
 from flywheel.recipe import Lora, Sft
 from flywheel.tables import EXAMPLES, METRICS
 from flywheel.training import Job, TrainingProgress, child, metrics, train
-from flywheel.training.child import Spec, explain, last_checkpoint
-from flywheel.training.plan import planned
+from flywheel.training.child import explain, last_checkpoint
+from flywheel.training.plan import Spec, planned
 from flywheel.training.rows import IGNORED, encode, end_of_turn, order, stop_tokens
 
 SETTINGS = Sft(lr=1e-3, epochs=10, batch_size=8, save_every=7, scheduler="constant", warmup=0)

@@ -24,6 +24,8 @@ from tests.conftest import CONTEXT, write_llama
 
 CHATS = [[{"role": "user", "content": f"What is {a} + {a + 1}?"}] for a in range(8)]
 SEEDS = list(range(100, 108))
+STARTING = 900
+"""Seconds for a test that starts vLLM: a dozen are enough, but not on a machine that does ten other things."""
 
 
 def tiny_llama(folder: Path, seed: int, **config: Any) -> Path:
@@ -35,7 +37,7 @@ def with_canary(folder: Path) -> Path:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from flywheel.training.child import write_canary
+    from flywheel.training.result import write_canary
 
     write_canary(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), list(range(1, 40)), folder)
     return folder
@@ -60,6 +62,12 @@ def tied(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Two sets of weights of one shape, with tied embeddings: what a reload of vLLM's alone gets wrong."""
     made = [tiny_llama(tmp_path_factory.mktemp("tied"), seed) for seed in (3, 4)]
     return with_canary(made[0]), with_canary(made[1])
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of another shape, and without a canary."""
+    return tiny_llama(tmp_path_factory.mktemp("foreign"), seed=5, tie_word_embeddings=False)
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +127,7 @@ def test_a_broken_canary_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.vllm
+@pytest.mark.timeout(STARTING)
 def test_tied_weights_are_swapped_and_the_swap_is_right(engine: Vllm, tied: tuple[Path, Path]) -> None:
     first = engine.load(str(tied[0]))
     assert engine.last_load is not None and engine.last_load.how == "start"
@@ -138,6 +147,7 @@ def test_tied_weights_are_swapped_and_the_swap_is_right(engine: Vllm, tied: tupl
 
 
 @pytest.mark.vllm
+@pytest.mark.timeout(STARTING)
 def test_other_weights_in_the_same_folder_are_not_taken_for_the_old(
     engine: Vllm, tied: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -150,6 +160,7 @@ def test_other_weights_in_the_same_folder_are_not_taken_for_the_old(
 
 
 @pytest.mark.vllm
+@pytest.mark.timeout(STARTING)
 def test_the_context_is_used_to_its_last_token(engine: Vllm, tied: tuple[Path, Path]) -> None:
     model = engine.load(str(tied[0]))
     assert model.card.context == CONTEXT
@@ -167,6 +178,7 @@ def test_the_context_is_used_to_its_last_token(engine: Vllm, tied: tuple[Path, P
 
 
 @pytest.mark.vllm
+@pytest.mark.timeout(STARTING)
 def test_greedy_answers_are_alike_and_stop_strings_are_cut(engine: Vllm, tied: tuple[Path, Path]) -> None:
     model = engine.load(str(tied[0]))
     greedy = model.chat(CHATS, Sampling(n=3, temperature=0.0, max_tokens=16), SEEDS)
@@ -179,6 +191,7 @@ def test_greedy_answers_are_alike_and_stop_strings_are_cut(engine: Vllm, tied: t
 
 
 @pytest.mark.vllm
+@pytest.mark.timeout(STARTING)
 def test_more_prompts_than_one_pass_holds(engine: Vllm, tied: tuple[Path, Path]) -> None:
     """A prompt of which only a part fits must wait: cut in two, its seed makes vLLM die on a CPU."""
     chats = [[{"role": "user", "content": f"{place} " + "x" * 90}] for place in range(150)]
@@ -187,8 +200,18 @@ def test_more_prompts_than_one_pass_holds(engine: Vllm, tied: tuple[Path, Path])
 
 
 @pytest.mark.vllm
-def test_a_killed_child_is_told_and_started_again(engine: Vllm, tied: tuple[Path, Path]) -> None:
-    model = engine.load(str(tied[0]))
+@pytest.mark.timeout(STARTING)
+def test_a_foreign_checkpoint_restarts_the_child(engine: Vllm, tied: tuple[Path, Path], foreign: Path) -> None:
+    engine.load(str(tied[0]))
+    engine.load(str(foreign))
+    assert engine.last_load is not None
+    assert engine.last_load.how == "restart" and engine.last_load.canary_difference is None
+
+
+@pytest.mark.vllm
+@pytest.mark.timeout(STARTING)
+def test_a_killed_child_is_told_and_started_again(engine: Vllm, tied: tuple[Path, Path], foreign: Path) -> None:
+    model = engine.load(str(foreign))
     killer = threading.Timer(0.5, lambda: os.kill(child_of(engine), signal.SIGKILL))
     killer.start()
     with pytest.raises(EngineError, match=r"vllm process died with exit code 137 in `chat`(.|\n)*next load(.|\n)*log"):
@@ -202,6 +225,7 @@ def test_a_killed_child_is_told_and_started_again(engine: Vllm, tied: tuple[Path
 
 
 @pytest.mark.vllm
+@pytest.mark.timeout(STARTING)
 def test_a_false_canary_ends_in_an_error_after_a_restart(engine: Vllm, tied: tuple[Path, Path], tmp_path: Path) -> None:
     engine.load(str(tied[0]))
     folder = shutil.copytree(tied[1], tmp_path / "weights")
@@ -210,14 +234,6 @@ def test_a_false_canary_ends_in_an_error_after_a_restart(engine: Vllm, tied: tup
     with pytest.raises(EngineError, match="does not compute what the trainer computed"):
         engine.load(str(folder))
     assert not Path(f"/proc/{child}").exists()
-
-
-@pytest.mark.vllm
-def test_a_foreign_checkpoint_restarts_the_child(engine: Vllm, tied: tuple[Path, Path], tmp_path: Path) -> None:
-    engine.load(str(tied[0]))
-    engine.load(str(tiny_llama(tmp_path / "foreign", seed=5, tie_word_embeddings=False)))
-    assert engine.last_load is not None
-    assert engine.last_load.how == "restart" and engine.last_load.canary_difference is None
     engine.close()
     engine.close()
 

@@ -27,6 +27,17 @@ OWN: Mapping[str, str | None] = {  # fields of SFTConfig that `Sft.trl` may not 
 }
 
 
+class Spec(NamedTuple):
+    """The job file."""
+
+    examples: Path
+    init_from: str
+    out: Path
+    work: Path
+    settings: Sft
+    seed: int
+
+
 class Plan(NamedTuple):
     """The sizes of a training."""
 
@@ -34,6 +45,16 @@ class Plan(NamedTuple):
     accumulate: int
     batch: int  # sequences of one optimizer step, over all devices
     steps: int
+
+
+class Task(NamedTuple):
+    """What is to be learned: rows in their order, and the tokens seen after each step."""
+
+    data: Any
+    plan: Plan
+    tokens: list[int]
+    weighted: bool
+    counts: dict[str, int]
 
 
 def check_options(settings: Sft) -> None:

@@ -1,0 +1,85 @@
+"""What a training leaves: an ordinary checkpoint, its canary and its metrics, sealed and published."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+from flywheel import weights
+from flywheel.errors import TrainingError
+from flywheel.training.plan import Spec, Task
+
+CANARY_TOKENS = 128
+TOLD = {"loss": "loss", "learning_rate": "lr", "grad_norm": "grad_norm", "entropy": "entropy"} | {
+    "mean_token_accuracy": "token_accuracy",
+    "train_runtime": "runtime",  # seconds since the last start
+}
+
+
+def finish(spec: Spec, task: Task, trainer: Any, tokenizer: Any, canary: list[int]) -> None:
+    """Save, seal and publish; only the first rank writes."""
+    tmp = spec.work / "model"
+    main = trainer.accelerator.is_main_process
+    if main:
+        shutil.rmtree(tmp, ignore_errors=True)
+    model = save(trainer, tmp, spec.settings.lora is not None, stored_dtype(spec.init_from))
+    if main:
+        tokenizer.save_pretrained(tmp)
+        write_canary(model, canary, tmp)
+        lines = told(trainer.state.log_history, task)
+        (tmp / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        weights.seal(tmp)
+        weights.publish(tmp, spec.out)
+    trainer.accelerator.wait_for_everyone()
+
+
+def save(trainer: Any, folder: Path, lora: bool, dtype: Any) -> Any:
+    """Write an ordinary checkpoint, adapters merged, as `dtype`; gives back a model with those very weights."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    main = trainer.accelerator.is_main_process
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        from transformers import AutoModelForCausalLM
+
+        state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+        if main:
+            model.save_pretrained(folder, state_dict={name: tensor.to(dtype) for name, tensor in state.items()})
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype) if main else None
+    if main:
+        model = (model.merge_and_unload() if lora else model).to(dtype)
+        model.save_pretrained(folder)
+    return model
+
+
+def stored_dtype(init_from: str) -> Any:
+    """The dtype of the base, in which its descendants are saved too."""
+    import torch
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(init_from).dtype or torch.float32
+
+
+def write_canary(model: Any, token_ids: list[int], folder: Path) -> None:
+    """`canary.json`: token ids, and the log-probability in nats of each after the first, by this model."""
+    import torch
+
+    model.eval()
+    with torch.no_grad():
+        ids = torch.tensor([token_ids], device=model.device)
+        logits = model(input_ids=ids).logits[0, :-1].float()
+        logprobs = logits.log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0].tolist()
+    if not all(math.isfinite(value) for value in logprobs):
+        raise TrainingError("the trained model's log-probabilities are not finite numbers; nothing is published")
+    (folder / "canary.json").write_text(json.dumps({"token_ids": token_ids, "logprobs": logprobs}))
+
+
+def told(history: list[dict[str, float]], task: Task) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl."""
+    lines: list[dict[str, Any]] = []
+    for row in history:
+        step = int(row["step"])
+        values = {name: row[key] for key, name in TOLD.items() if key in row}
+        if "loss" in row:
+            values["tokens"] = task.tokens[step - 1]
+        lines += [{"step": step, "name": name, "value": value} for name, value in values.items()]
+    return lines + [{"step": task.plan.steps, "name": name, "value": n} for name, n in task.counts.items()]
