@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FORWARD_TOKENS = 16_384  # in one forward pass over prompts, padding included
 FORWARD_LOGITS = 1 << 28  # that are computed at once, 1 GiB in float32
 SPARE_COLUMNS = 64
-REFILL_SHARE = 0.25  # of the rows must be free before prompts are prefilled for them
+REFILL_SHARE = 0.5  # of the rows must be free before prompts are prefilled for them
 SHRINK_SHARE = 0.7  # with fewer of the rows alive, and nothing waiting, the others are cut out
 
 
