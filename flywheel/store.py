@@ -6,11 +6,11 @@ another process has it. Rows are appended and never edited; a row whose key is t
 thing twice changes nothing. All times are UTC.
 """
 
+import contextlib
 import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import partial
 from hashlib import blake2b
 from importlib import metadata
@@ -75,15 +75,15 @@ class Store:
         """The answer to a question, over all that is committed; StoreError where DuckDB refuses it or it writes."""
         with self.reading() as connection:
             answer = connection.sql(query, params=parameters or None)
-            return pl.DataFrame() if answer is None else _whole_numbers(answer.pl())
+            return pl.DataFrame() if answer is None else _whole_numbers(_spelled(answer).pl())
 
-    @contextmanager
+    @contextlib.contextmanager
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection that only reads, for several questions about one state; nobody writes while it is open."""
         with self._open(read_only=True) as connection:
             yield connection
 
-    @contextmanager
+    @contextlib.contextmanager
     def _open(self, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
         deadline = time.monotonic() + self.wait
         with alone(self.path, deadline, read_only):
@@ -101,14 +101,13 @@ class Store:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                connection = _connect(new, time.monotonic(), read_only=False)
-                try:
+                with _writer(new) as connection:
                     _bring_up(connection, 0)
-                finally:
-                    connection.close()
                 os.link(new, self.path)
             except FileExistsError:
                 pass  # another process was faster
+            except PermissionError:  # what a filesystem without hard links says
+                new.rename(self.path)
             finally:
                 new.unlink(missing_ok=True)
         except (OSError, duckdb.Error) as error:
@@ -175,6 +174,16 @@ def _refuse_leaks(connection: duckdb.DuckDBPyConnection, table: str, frame: pl.D
             f"{rows} training rows have a prompt of the exam {exam!r}, the first is {first}: "
             "an exam prompt cannot be trained on; leave it out of one of the two"
         )
+
+
+def _spelled(answer: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
+    """Intervals as text: Polars has no type for months, days and microseconds side by side."""
+    kinds = [str(kind) for kind in answer.types]
+    if not any("INTERVAL" in kind for kind in kinds):
+        return answer
+    columns = [f"#{place}::VARCHAR" if "INTERVAL" in kind else f"#{place}" for place, kind in enumerate(kinds, 1)]
+    names = [name.replace('"', '""') for name in answer.columns]
+    return answer.project(", ".join(f'{column} AS "{name}"' for column, name in zip(columns, names, strict=True)))
 
 
 def _whole_numbers(frame: pl.DataFrame) -> pl.DataFrame:
