@@ -20,7 +20,7 @@ from flywheel.engines.endpoint import Endpoint, ServedModel
 from flywheel.errors import EngineError, PromptTooLong, RecipeError, WeightsError
 from flywheel.leash import leashed
 from flywheel.recipe import Sampling
-from tests.test_vllm import CHATS, SEEDS, expected_logprobs, tiny_llama
+from tests.test_vllm import CHATS, SEEDS, STARTING, expected_logprobs, tiny_llama
 
 Reply = tuple[int, bytes, dict[str, str]]
 
@@ -255,6 +255,7 @@ def vllm_server(weights: Path, log: Path) -> Iterator[str]:
 
 
 @pytest.mark.vllm
+@pytest.mark.timeout(STARTING)
 def test_vllms_own_server(tmp_path: Path) -> None:
     weights = tiny_llama(tmp_path / "weights", seed=3)
     with vllm_server(weights, tmp_path / "log") as url:

@@ -17,6 +17,7 @@ from flywheel.recipe import Engine, Model, Sampling
 from flywheel.tables import ANSWERS, Chat
 from tests.conftest import CONTEXT
 from tests.test_endpoint import vllm_server
+from tests.test_vllm import STARTING
 
 GREEDY = Sampling(temperature=0.0, max_tokens=24)
 DRAWN = Sampling(max_tokens=24)
@@ -55,8 +56,8 @@ class Case(NamedTuple):
     params=[
         "toy",
         pytest.param("local", marks=pytest.mark.slow),
-        pytest.param("vllm", marks=pytest.mark.vllm),
-        pytest.param("endpoint", marks=pytest.mark.vllm),
+        pytest.param("vllm", marks=[pytest.mark.vllm, pytest.mark.timeout(STARTING)]),
+        pytest.param("endpoint", marks=[pytest.mark.vllm, pytest.mark.timeout(STARTING)]),
     ],
 )
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:

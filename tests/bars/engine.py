@@ -140,7 +140,7 @@ def seconds_to_serve(weights: Path, home: Path, rounds: int) -> dict[str, Any]:
     engine, seconds, how = Vllm(), [], []
     try:
         served = weights
-        engine.load(str(served))
+        engine.load(str(served)).chat([chat], Sampling(max_tokens=1), [0])  # before a training comes sampling
         for seed in range(rounds):
             engine.release()
             out = home / f"trained-{seed}"
