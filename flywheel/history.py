@@ -49,7 +49,7 @@ def judged(store: Store, iteration: str, judges: Sequence[str]) -> pl.DataFrame:
     query = f"""
         with votes as (
             select generation, avg(score) filter (judge = $first) as score,
-                   list({judge: judge, vote: vote, score: score, status: status} order by judge, vote) as votes
+                   list({{judge: judge, vote: vote, score: score, status: status}} order by judge, vote) as votes
             from judgments where list_contains($judges, judge) group by generation)
         select {SUBJECT}, v.score, v.votes from {ANSWERS_OF_ITERATION} left join votes v on v.generation = g.id
         where r.iteration = $iteration order by r.position, g.index"""

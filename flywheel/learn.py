@@ -6,7 +6,8 @@ from pathlib import Path
 import polars as pl
 
 from flywheel import history, weights
-from flywheel.recipe import Scratch, Sft, describe, describe_text
+from flywheel.overlap import overlapping
+from flywheel.recipe import Recipe, Scratch, Sft, describe, describe_text
 from flywheel.tables import (
     CHECKPOINTS,
     DATASETS,
@@ -41,17 +42,26 @@ def warm_start(turn: Turn) -> Iterator[Progress]:
     if recipe.warm_start is None:
         return
     if history.dataset_of(turn.store, turn.id) is None:
-        worked = recipe.warm_start.examples()
-        prompts = prompts_frame(({"chat": chat} for chat in worked["chat"]), "worked examples")
-        rows = pl.DataFrame({"chat": worked["chat"], "chosen": worked["completion"]}).with_columns(
-            prompt=pl.Series([prompt_id(chat) for chat in worked["chat"]], dtype=pl.String),
-            rejected=pl.lit(None, pl.String),
-            weight=pl.lit(1.0),
-            origin=pl.lit("real"),
-            generations=pl.lit([], pl.List(pl.String)),
-        )
+        prompts, rows = human_data(recipe, recipe.warm_start.examples())
         turn.store.add_all({"prompts": prompts, **dataset_frames(turn, rows, "worked examples")})
     yield from trained(turn, base, recipe.warm_start.train, "warm_start")
+
+
+def human_data(recipe: Recipe, worked: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """PROMPTS and training rows of WORKED examples, without those that come too near the exam."""
+    prompts = prompts_frame(({"chat": chat} for chat in worked["chat"]), "worked examples")
+    near = overlapping(prompts, recipe.exam.prompts(), recipe.overlap)["prompt"].to_list()
+    rows = pl.DataFrame({"chat": worked["chat"], "chosen": worked["completion"]}).with_columns(
+        prompt=pl.Series([prompt_id(chat) for chat in worked["chat"]], dtype=pl.String),
+        rejected=pl.lit(None, pl.String),
+        weight=pl.lit(1.0),
+        origin=pl.lit("real"),
+        generations=pl.lit([], pl.List(pl.String)),
+    )
+    # A training prompt that is also worked out keeps its reference: the store keeps the row that came first.
+    known = recipe.prompts().filter(pl.col("id").is_in(prompts["id"].implode()))
+    prompts = pl.concat([known, prompts]).unique("id", keep="first", maintain_order=True)
+    return prompts, rows.filter(~pl.col("prompt").is_in(near))
 
 
 def found(turn: Turn) -> str:

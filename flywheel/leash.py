@@ -2,7 +2,8 @@
 
 `leashed(argv)` runs `argv` in a process group of its own below a small keeper process. The keeper holds the reading
 end of a pipe whose writing end only the parent has; when the parent is gone, also by SIGKILL, the pipe closes and the
-keeper kills the group. (PR_SET_PDEATHSIG alone would miss grandchildren, and fires when the *thread* that started the child ends.)
+keeper kills the group. (PR_SET_PDEATHSIG alone would miss grandchildren, and fires when the *thread* that started the
+child ends.)
 """
 
 import contextlib

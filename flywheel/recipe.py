@@ -169,7 +169,7 @@ class WarmStart:
 
 @dataclass(frozen=True, kw_only=True)
 class Exam:
-    """Held-out prompts, a judge that is not the policy, and how answers are drawn. `ks`: of pass@k and maj@k, up to n."""
+    """Held-out prompts, a judge that is not the policy, how answers are drawn, and the `ks` of pass@k and maj@k."""
 
     name: str
     prompts: Source

@@ -1,0 +1,71 @@
+"""The verifiers of reasoning-gym: each problem is scored by the dataset that made it."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import polars as pl
+
+from flywheel.errors import EngineMissing, RecipeError
+from flywheel.recipe import named
+from flywheel.tables import Chat
+from judges.rules import Verdict, after_last, judgments
+
+Score = Callable[[str, Mapping[str, Any]], float]
+
+
+@dataclass(frozen=True)
+class Gym:
+    """Right if reasoning-gym gives the answer, which stands after the last `after`, its full score; half is wrong.
+
+    `meta` must hold the dataset's name and the entry, as `data.procedural` writes them. A text without an answer is
+    `unparsable`; `error` where there is no entry, or where the verifier itself fails.
+    """
+
+    after: str = "Answer:"
+    model = None
+
+    def __post_init__(self) -> None:
+        if not self.after:
+            raise RecipeError("`after` must not be empty: without it the working would be scored, too")
+
+    @property
+    def name(self) -> str:
+        """Type and parameters."""
+        return named(self)
+
+    def ask(self, subjects: pl.DataFrame) -> list[Chat]:
+        """A rule asks nothing."""
+        return []
+
+    def read(self, subjects: pl.DataFrame, replies: pl.DataFrame | None) -> pl.DataFrame:
+        """JUDGMENTS of SUBJECTS. Raises EngineMissing if reasoning-gym is not installed."""
+        pairs = zip(subjects["text"], subjects["meta"], strict=True)
+        return judgments(self.name, subjects, (self._verdict(text, meta) for text, meta in pairs))
+
+    def _verdict(self, text: str, meta: str | None) -> Verdict:
+        try:
+            problem = json.loads(meta or "")
+            score, entry = scorer(problem["dataset"]), problem["entry"]
+        except (KeyError, TypeError, ValueError) as error:
+            return Verdict("error", None, f"no problem of reasoning-gym in meta: {error!r}"[:200])
+        answer = (after_last(self.after, text) or "").strip()
+        if not answer:
+            return Verdict("unparsable", None, "no answer")
+        try:
+            return Verdict("ok", float(score(answer, entry) >= 1.0), answer)
+        except Exception as error:  # 106 verifiers, each with its own way to fail over an answer that it did not expect
+            return Verdict("error", None, f"{type(error).__name__}: {error}"[:200])
+
+
+@cache
+def scorer(dataset: str) -> Score:
+    """The verifier of one dataset; ValueError if there is none of that name."""
+    try:
+        import reasoning_gym
+    except ImportError as error:
+        raise EngineMissing("Gym needs reasoning-gym: install flywheel's extra tasks") from error
+    score: Score = reasoning_gym.get_score_answer_fn(dataset)
+    return score
