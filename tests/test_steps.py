@@ -70,6 +70,7 @@ def test_a_second_run_of_the_same_recipe_makes_nothing(toy: At, tmp_path: Path) 
     assert list(spin(toy, tmp_path)) == []
 
 
+@pytest.mark.slow
 def test_more_iterations_go_on_where_the_run_ended(toy: At, tmp_path: Path) -> None:
     finished(toy, tmp_path)
     further = list(spin(toy, tmp_path, iterations=2))
@@ -135,6 +136,7 @@ def test_an_exam_that_overlaps_the_training_prompts_stops_before_any_work(toy: A
     assert not (tmp_path / "flywheel.duckdb").exists()
 
 
+@pytest.mark.slow
 def test_a_recipe_may_change_from_one_iteration_to_the_next(toy: At, tmp_path: Path) -> None:
     def at(iteration: int) -> Recipe:
         return replace(toy(1), keep=(Cap(iteration),), iterations=2)
@@ -145,6 +147,7 @@ def test_a_recipe_may_change_from_one_iteration_to_the_next(toy: At, tmp_path: P
     assert filters.rows() == [(1, "Cap(n=1)"), (2, "Cap(n=2)")]
 
 
+@pytest.mark.slow
 def test_prompts_come_round_and_round(toy: At, tmp_path: Path) -> None:
     at = functools.partial(toy, overrides=(*SMALL, "iterations=3", "prompts_per_iteration=30", "gate.promote=always"))
     store = finished(at, tmp_path)
@@ -169,6 +172,7 @@ def test_progress_counts_up_to_its_total(toy: At, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_policy_of_the_next_iteration_is_the_promoted_checkpoint(toy: At, tmp_path: Path) -> None:
     at = functools.partial(toy, overrides=(*SMALL, "iterations=2", "gate.promote=always"))
     store = finished(at, tmp_path)

@@ -43,6 +43,7 @@ def test_it_is_right_as_often_as_its_skill_says(tmp_path: Path) -> None:
         assert abs(sum(right) / len(right) - skill) < 0.08
 
 
+@pytest.mark.slow
 def test_a_training_that_is_killed_goes_on_and_ends_the_same(tmp_path: Path) -> None:
     base = write_weights(tmp_path / "base", 0.2, train_delay=0.2)
     data, settings = examples(tmp_path / "examples.parquet", wrong=15), ToyTraining(batch_size=6)
