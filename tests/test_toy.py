@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import polars as pl
+import pytest
 
 from flows.recipes.toy import ToyTraining
 from flywheel import weights
