@@ -1,7 +1,7 @@
 -- The tables of flywheel/tables.py. Rows are appended, never edited.
 --
--- No primary keys: an index over millions of hash ids touches all of its pages with every batch, so a batch would cost more
--- the longer the history is. The store leaves out rows that are there already when it inserts (`KEYS` in tables.py).
+-- No primary keys: an index over millions of hash ids touches all of its pages with every batch, so a batch would cost
+-- more the longer the history is. The store leaves out rows that are there already (`KEYS` in tables.py).
 --
 -- Compression is named where DuckDB's own choice costs: texts take half the space with zstd, and hashes cannot be made
 -- smaller, but are read often.
@@ -74,6 +74,10 @@ CREATE TABLE comparisons (
     trace VARCHAR,
     CHECK (CASE WHEN status = 'ok' THEN verdict IS NOT NULL AND verdict IN ('a', 'b', 'tie') ELSE verdict IS NULL END)
 );
+
+-- A hash of each row's key, see SCATTERED in store.py.
+CREATE TABLE judgments_keys (hash UBIGINT NOT NULL USING COMPRESSION uncompressed);
+CREATE TABLE comparisons_keys (hash UBIGINT NOT NULL USING COMPRESSION uncompressed);
 
 CREATE TABLE selections (
     iteration VARCHAR NOT NULL,

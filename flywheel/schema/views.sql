@@ -82,12 +82,18 @@ COMMENT ON COLUMN scores.mean IS 'over the answers that have a score';
 COMMENT ON COLUMN scores.deviation IS 'standard deviation between answers';
 COMMENT ON COLUMN scores.failed IS 'answers that the judge has seen and could not score';
 
+-- This view and the next ask only after they have grouped which prompts belong to the iteration: that is faster.
 CREATE OR REPLACE VIEW pass_at_k AS
-WITH prompt_counts AS (
-    SELECT a.run, a.name, a.iteration, o.judge, a.prompt, count(*) AS n, count(*) FILTER (o.score > 0.5) AS c
-    FROM answers a JOIN opinions o ON o.generation = a.generation
-    GROUP BY a.run, a.name, a.iteration, o.judge, a.prompt),
-alike AS (SELECT run, name, iteration, judge, n, c, count(*) AS prompts FROM prompt_counts GROUP BY ALL)
+WITH counts AS (
+    SELECT i.id, o.judge, g.prompt, count(*) AS n, count(*) FILTER (o.score > 0.5) AS c
+    FROM iterations i
+    JOIN generations g ON g.checkpoint = i.policy AND g.draw = i.draw
+    JOIN opinions o ON o.generation = g.id
+    WHERE g.role = 'answer' GROUP BY i.id, o.judge, g.prompt),
+alike AS (
+    SELECT i.run, r.name, i.number AS iteration, c.judge, c.n, c.c, count(*) AS prompts
+    FROM counts c JOIN iterations i ON i.id = c.id LEFT JOIN runs r ON r.id = i.run
+    WHERE EXISTS (SELECT 1 FROM proposals p WHERE p.iteration = c.id AND p.prompt = c.prompt) GROUP BY ALL)
 SELECT run, name, iteration, judge, k, sum(prompts)::BIGINT AS prompts,
        -- 1 - C(n-c, k) / C(n, k), multiplied out over the c right answers, so that nothing overflows
        sum(prompts * (1 - coalesce(list_product([1 - k / i FOR i IN range(n - c + 1, n + 1)]), 1))) / sum(prompts)
@@ -104,10 +110,16 @@ COMMENT ON COLUMN pass_at_k.prompts IS 'prompts with at least k judged answers';
 COMMENT ON COLUMN pass_at_k.rate IS 'an answer is right if its mean score is above 0.5; one without a score is not right';
 
 CREATE OR REPLACE VIEW best_of_n AS
-SELECT a.run, a.name, a.iteration, o.judge, a.prompt, count(*) AS answers, max(o.score) AS score,
-       arg_max(a.generation, row(o.score, -a."index")) FILTER (o.score IS NOT NULL) AS generation
-FROM answers a JOIN opinions o ON o.generation = a.generation
-GROUP BY a.run, a.name, a.iteration, o.judge, a.prompt;
+WITH best AS (
+    SELECT i.id, o.judge, g.prompt, count(*) AS answers, max(o.score) AS score,
+           arg_max(g.id, row(o.score, -g."index")) FILTER (o.score IS NOT NULL) AS generation
+    FROM iterations i
+    JOIN generations g ON g.checkpoint = i.policy AND g.draw = i.draw
+    JOIN opinions o ON o.generation = g.id
+    WHERE g.role = 'answer' GROUP BY i.id, o.judge, g.prompt)
+SELECT i.run, r.name, i.number AS iteration, b.judge, b.prompt, b.answers, b.score, b.generation
+FROM best b JOIN iterations i ON i.id = b.id LEFT JOIN runs r ON r.id = i.run
+WHERE EXISTS (SELECT 1 FROM proposals p WHERE p.iteration = b.id AND p.prompt = b.prompt);
 COMMENT ON VIEW best_of_n IS 'The best answer to each prompt of each iteration by each judge';
 COMMENT ON COLUMN best_of_n.run IS 'id of the run';
 COMMENT ON COLUMN best_of_n.name IS 'name of the run''s recipe';

@@ -57,7 +57,7 @@ def batches(rows: int) -> Iterator[tuple[int, pl.DataFrame]]:
         place = np.arange(BATCH) // N + part * (BATCH // N)
         columns: dict[str, Any] = {
             "id": [named("g", number, row) for row in range(BATCH)],
-            "prompt": [named("p", index) for index in place],
+            "prompt": [named("p", index) for index in place.tolist()],
             "checkpoint": [named("checkpoint", iteration)] * BATCH,
             "draw": [named("draw", iteration)] * BATCH,
             "index": np.arange(BATCH) % N,
