@@ -125,7 +125,7 @@ def ratio_to_plain(weights: Path, home: Path, prompts: pl.DataFrame, sampling: S
     ratios = [round(ours.tokens / ours.seconds * theirs.seconds / theirs.tokens, 3) for ours, theirs in rates]
     cpu = [ours.tokens / ours.cpu * theirs.cpu / theirs.tokens for ours, theirs in rates]
     return {
-        "ratio": statistics.median(ratios),
+        "ratio": round(statistics.median(ratios), 3),
         "ratios": ratios,
         "ratio_per_cpu_second": round(statistics.median(cpu), 3),
         "tokens_per_second": round(statistics.median(ours.tokens / ours.seconds for ours, _ in rates)),
@@ -192,7 +192,7 @@ def main() -> int:
     options = argparse.ArgumentParser()
     options.add_argument("--prompts", type=int, default=256)
     options.add_argument("--samples", type=int, default=4)
-    options.add_argument("--rounds", type=int, default=4)
+    options.add_argument("--rounds", type=int, default=12)
     options.add_argument("--only", nargs="+", choices=list(TARGET), default=list(TARGET))
     chosen = options.parse_args()
     sampling = Sampling(n=chosen.samples, max_tokens=60)
