@@ -27,9 +27,6 @@ from flywheel.tables import KEYS, TABLES
 SCHEMA = Path(__file__).parent / "schema"
 SHARED = {"generations": ("checkpoint", "draw")}
 """Columns that a batch has in common and that its keys hash: they tell which old rows can be the same at all."""
-SCATTERED = ("judgments", "comparisons")
-"""Tables whose keys tell nothing about when a row came, so that all old ones must be looked through for a new one. That
-is done in `judgments_keys` and `comparisons_keys`, which hold a 64-bit hash for each row: ten times faster."""
 ROW_GROUP = 10240
 """Rows that DuckDB stores together. It merges what several batches left until a group has that many, so each row is
 written log2(ROW_GROUP / batch) times: with DuckDB's own 122880 a batch of 10,000 is written four times over."""
@@ -155,23 +152,10 @@ def _insert(connection: duckdb.DuckDBPyConnection, table: str, frame: pl.DataFra
         bounds += [frame[column].min(), frame[column].max()]
     known = f'EXISTS (SELECT 1 FROM "{table}" AS old WHERE {" AND ".join(same)})' if same else "false"
     connection.register("incoming", frame)
-    if table in SCATTERED and _new_hashes(connection, table) == frame.height:
-        known, bounds = "false", []
     insert = f'INSERT INTO "{table}" BY NAME SELECT * FROM incoming AS new WHERE NOT {known}'
     ((added,),) = connection.execute(insert, bounds).fetchall()
     connection.unregister("incoming")
     return int(added)
-
-
-def _new_hashes(connection: duckdb.DuckDBPyConnection, table: str) -> int:
-    """How many hashes of `incoming` no row of the table has; they are noted. Fewer than rows: look closer."""
-    keys = ", ".join(f'"{key}"' for key in KEYS[table])
-    note = f"""
-        INSERT INTO {table}_keys SELECT DISTINCT hash
-        FROM (SELECT md5_number_lower(concat_ws(chr(31), {keys})) AS hash FROM incoming)
-        ANTI JOIN {table}_keys USING (hash)"""
-    ((noted,),) = connection.execute(note).fetchall()
-    return int(noted)
 
 
 def _refuse_leaks(connection: duckdb.DuckDBPyConnection, table: str, frame: pl.DataFrame) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from flywheel import store as store_module
 from flywheel.errors import ExamLeak, StoreError
-from flywheel.store import ROW_GROUP, SCATTERED, SCHEMA, Store
+from flywheel.store import ROW_GROUP, SCHEMA, Store
 from flywheel.tables import EXAMS, KEYS, METRICS, PROMPTS, TABLES, prompt_id
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901)
@@ -90,17 +90,6 @@ def test_each_key_is_stored_once_whatever_comes_in_what_order(
         assert store.add("metrics", pl.DataFrame(rows, schema=METRICS, orient="row")) == len(set(batch) - seen)
         seen |= set(batch)
     assert count(store, "metrics") == len(seen)
-
-
-def test_two_keys_with_one_hash_are_both_stored(store: Store) -> None:
-    store.add("judgments", row("judgments", generation="g1"))
-    with duckdb.connect(str(store.path)) as connection:  # as if another row had the hash of the next one
-        connection.execute(
-            "insert into judgments_keys select md5_number_lower(concat_ws(chr(31), 'g2', judge, vote)) from judgments"
-        )
-    both = pl.concat([row("judgments", generation=name) for name in ("g1", "g2", "g3")])
-    assert [store.add("judgments", both), store.add("judgments", both)] == [2, 0]
-    assert sorted(store.sql("select generation from judgments")["generation"]) == ["g1", "g2", "g3"]
 
 
 def test_a_frame_without_rows_adds_none_and_waits_for_nobody(store: Store) -> None:
@@ -307,7 +296,7 @@ def test_nothing_is_left_beside_the_file(store: Store) -> None:
 
 def test_the_tables_are_those_that_are_declared(store: Store) -> None:
     there = set(store.sql("select table_name from duckdb_tables()")["table_name"])
-    assert there == {*TABLES, *(f"{table}_keys" for table in SCATTERED), "schema_version"}
+    assert there == {*TABLES, "schema_version"}
     for table, schema in TABLES.items():
         assert list(store.sql(f"from {table}").schema.items()) == list(schema.items())
 

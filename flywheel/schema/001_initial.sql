@@ -75,10 +75,6 @@ CREATE TABLE comparisons (
     CHECK (CASE WHEN status = 'ok' THEN verdict IS NOT NULL AND verdict IN ('a', 'b', 'tie') ELSE verdict IS NULL END)
 );
 
--- A hash of each row's key, see SCATTERED in store.py.
-CREATE TABLE judgments_keys (hash UBIGINT NOT NULL USING COMPRESSION uncompressed);
-CREATE TABLE comparisons_keys (hash UBIGINT NOT NULL USING COMPRESSION uncompressed);
-
 CREATE TABLE selections (
     iteration VARCHAR NOT NULL,
     "position" INTEGER NOT NULL,
