@@ -224,19 +224,28 @@ def _read(where: str, source: Source, read: dict[str, pl.DataFrame]) -> str | No
 
 
 def _too_long(base: str | Scratch, where: str, chats: list[Chat]) -> Iterator[str]:
-    """Prompts that leave no room for an answer; known only where the model lies on this machine."""
-    if isinstance(base, Scratch) or not (Path(base).expanduser() / "tokenizer_config.json").is_file():
+    """Prompts that leave no room for an answer; known only where the model lies on this machine, or is made on it."""
+    lengths, context = _lengths(base, chats)
+    if context is None:
         return
-    config = json.loads((Path(base).expanduser() / "config.json").read_text(encoding="utf-8"))
-    context = config.get("max_position_embeddings")
-    if context is None or importlib.util.find_spec("transformers") is None:
-        return
-    from flywheel.engines.local import prompt_lengths
-
-    lengths = prompt_lengths(base, chats)
     long = sum(length + 1 > context for length in lengths)
     if long:
         yield (
             f"{where}: {long} of {len(chats)} prompts do not fit the model's context of {context} tokens "
             f"(the longest has {max(lengths)})"
         )
+
+
+def _lengths(base: str | Scratch, chats: list[Chat]) -> tuple[list[int], int | None]:
+    """Tokens of each chat, and how many the model can take; None if that cannot be told here."""
+    if isinstance(base, Scratch):
+        from flywheel.training.scratch import prompt_lengths as spelled
+
+        return spelled(base, chats), base.context
+    folder = Path(base).expanduser()
+    if not (folder / "tokenizer_config.json").is_file() or importlib.util.find_spec("transformers") is None:
+        return [], None
+    from flywheel.engines.local import prompt_lengths
+
+    context = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("max_position_embeddings")
+    return (prompt_lengths(base, chats), int(context)) if context else ([], None)

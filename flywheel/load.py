@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import flywheel.recipe
 from flywheel.check import check
 from flywheel.errors import FlywheelError, RecipeError
 from flywheel.overrides import override, unknown
@@ -78,7 +79,8 @@ def _blame(path: Path, error: Exception) -> FlywheelError:
         return error
     if isinstance(error, SyntaxError):
         return RecipeError(f"{error.filename}, line {error.lineno}: {error.msg}")
-    frames = [frame for frame in traceback.walk_tb(error.__traceback__) if frame[0].f_code.co_filename == str(path)]
+    steps = traceback.walk_tb(error.__traceback__)
+    frames = [step for step in steps if Path(step[0].f_code.co_filename).resolve() == path.resolve()]
     if not frames:
         return RecipeError(f"{path}: {type(error).__name__}: {error}")
     frame, line = frames[-1]
@@ -90,6 +92,6 @@ def _meant(error: Exception, names: dict[str, Any]) -> str:
     if not found:
         return f"{type(error).__name__}: {error}"
     kind, field = found.groups()
-    known = names.get(kind)
+    known = names.get(kind) or getattr(flywheel.recipe, kind, None)
     fields = [f.name for f in dataclasses.fields(known)] if dataclasses.is_dataclass(known) else []
     return f"{kind} has no field {field!r}{unknown(field, fields)}"

@@ -109,3 +109,15 @@ def test_the_chat_template_opens_and_ends_an_answer(tokenizer: Any) -> None:
 def test_rare_words_are_spelled() -> None:
     known = pieces([*["Say sun"] * 10, *["Say moon"] * 200])
     assert "Say " in known and "moon" in known and "sun" not in known
+
+
+def test_the_length_of_a_prompt_is_known_before_the_model_is_made(tmp_path: Path) -> None:
+    from flywheel.engines.local import prompt_lengths as of_the_model
+    from flywheel.training.scratch import prompt_lengths
+
+    chats = [
+        [{"role": "user", "content": "Compute 3+4 and é"}],
+        [{"role": "user", "content": ""}, {"role": "assistant", "content": "Answer: 3"}],
+    ]
+    build(SMALL, tmp_path / "model")
+    assert prompt_lengths(SMALL, chats) == of_the_model(str(tmp_path / "model"), chats)
