@@ -14,9 +14,10 @@ import typer
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
+from flywheel.check import check_all
 from flywheel.engines import open_engine
 from flywheel.errors import EngineError, EngineMissing, PromptTooLong
-from flywheel.load import check, load
+from flywheel.load import load
 from flywheel.steps import START, STEPS, Step, recorded
 from flywheel.store import Store
 from flywheel.turn import Turn, turns
@@ -66,8 +67,7 @@ def run(recipe: str, iterations: int | None = None, overrides: list[str] | None 
         home: the folder of the store, datasets and checkpoints.
     """
     recipe_at = partial(load, recipe, overrides=tuple(overrides or ()))
-    first = recipe_at(1)
-    check(first)
+    first = check_all(recipe_at, iterations)
     place, note = Path(home), "everything was decided already"
     store = Store(place / "flywheel.duckdb")
     with contextlib.closing(open_engine(first.engine)) as engine:

@@ -85,6 +85,19 @@ def check(recipe: Recipe) -> None:
         raise RecipeError("\n  ".join([f"recipe {recipe.name} cannot run, for {len(found)} reasons:", *found]))
 
 
+def check_all(recipe_at: Callable[[int], Recipe], iterations: int | None = None) -> Recipe:
+    """Check the recipe of every iteration that differs from the one before; gives the first."""
+    first = recipe_at(1)
+    check(first)
+    before = first
+    for number in range(2, (iterations or first.iterations) + 1):
+        recipe = recipe_at(number)
+        if recipe != before:
+            check(recipe)
+        before = recipe
+    return first
+
+
 def _parts(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Everything that the recipe holds, with its path."""
     yield path, value

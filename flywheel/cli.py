@@ -100,7 +100,6 @@ def run(
     overrides = (*(settings or ()), *((f"engine={engine}",) if engine else ()))
     recipe_at = partial(load, recipe, overrides=overrides)
     first = recipe_at(1)
-    _check_later(recipe_at, iterations or first.iterations)
     spinning = cast("Generator[Progress, None, None]", spin(recipe_at, home, iterations=iterations))
     with contextlib.closing(spinning) as steps:  # ends the engine's processes, whatever happens here
         happening = events(steps, run_id(first), partial(_store, home))
@@ -108,19 +107,6 @@ def run(
             json_lines(happening, quiet)
         else:
             lines(happening, Console(highlight=False), quiet)
-
-
-def _check_later(recipe_at: Any, iterations: int) -> None:
-    """A recipe may change from one iteration to the next; spin checks only the first."""
-    from flywheel.check import check
-    from flywheel.recipe import describe
-
-    known = describe(recipe_at(1))
-    for number in range(2, iterations + 1):
-        recipe = recipe_at(number)
-        if describe(recipe) != known:
-            check(recipe)
-            known = describe(recipe)
 
 
 def _store(home: Path) -> "Store":

@@ -14,10 +14,10 @@ import polars as pl
 
 from flywheel import history
 from flywheel.answers import answer, judge_answers
+from flywheel.check import check_all
 from flywheel.engines import open_engine
 from flywheel.examine import examine
 from flywheel.learn import dataset_frames, train, warm_start
-from flywheel.load import check
 from flywheel.overlap import overlapping
 from flywheel.recipe import Engine, Recipe, named
 from flywheel.store import Store
@@ -116,8 +116,7 @@ def spin(
 
     Raises FlywheelError with one clear sentence; whatever was yielded before is stored.
     """
-    first = recipe_at(1)
-    check(first)
+    first = check_all(recipe_at, iterations)
     store = Store(home / "flywheel.duckdb")
     with contextlib.closing(engine or open_engine(first.engine)) as serving:
         for turn in turns(recipe_at, store, serving, home, iterations):

@@ -182,3 +182,13 @@ def test_the_policy_of_the_next_iteration_is_the_promoted_checkpoint(toy: At, tm
     assert (rows["decided"] == rows["used"]).all() and len(rows) == 2
     parents = store.sql("select distinct parent from checkpoints where kind = 'trained'")
     assert parents["parent"].to_list() == store.sql("select id from checkpoints where kind = 'base'")["id"].to_list()
+
+
+def test_a_mistake_in_a_later_iteration_stops_before_any_work(toy: At, tmp_path: Path) -> None:
+    def at(iteration: int) -> Recipe:
+        recipe = replace(toy(1), iterations=3)
+        return recipe if iteration < 3 else replace(recipe, sampling=replace(recipe.sampling, top_p=2.0))
+
+    with pytest.raises(RecipeError, match=r"sampling.top_p must be more than 0 and at most 1, not 2.0"):
+        next(spin(at, tmp_path))
+    assert not (tmp_path / "flywheel.duckdb").exists()
