@@ -121,7 +121,7 @@ def bootstrap(differences: NDArray[np.float64], seed: int = 0) -> tuple[float, f
 
 
 def sign_flip(differences: NDArray[np.int64]) -> float:
-    """Exact two-sided p of the paired permutation test: each item's sign is as likely + as -.
+    """Exact two-sided p of the paired permutation test: each item's sign is as likely + as -. Told as 1e-40 below that.
 
     Items that differ by the same amount v move the sum by v times a binomial, and the sum's distribution is the
     convolution of these. With one answer for each item there is one such binomial: the exact McNemar test.
@@ -137,7 +137,7 @@ def sign_flip(differences: NDArray[np.int64]) -> float:
         chance = wider
     won = np.arange(total + 1)
     extreme = np.abs(2 * won - total) >= abs(int(differences.sum()))
-    return float(min(1.0, chance[extreme].sum()))
+    return float(min(1.0, max(NEGLIGIBLE, chance[extreme].sum())))
 
 
 def decide(comparison: Comparison, gate: Gate) -> tuple[str, str]:

@@ -165,3 +165,7 @@ def test_alpha_is_the_level_of_the_test() -> None:
     assert decide(comparison, Gate(alpha=0.05))[0] == "promote"
     assert decide(comparison, Gate(alpha=0.01))[0] == "hold"
     assert "not significantly better at level 0.01" in decide(comparison, Gate(alpha=0.01))[1]
+
+
+def test_no_p_is_told_as_nothing() -> None:
+    assert sign_flip(np.ones(400, dtype=np.int64)) == 1e-40

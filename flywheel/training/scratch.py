@@ -35,6 +35,9 @@ TEMPLATE = (
 
 def build(scratch: Scratch, out: Path) -> None:
     """Write the folder `out`, which appears in one rename when it is complete. The same value gives the same bytes."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # one file of a few megabytes is no news
     tokenizer = make_tokenizer(texts(scratch.text()), scratch.context)
     tmp = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(tmp, ignore_errors=True)
