@@ -56,7 +56,7 @@ def moments(iterations: int, count: int, seed: int) -> list[Moment]:
     every += [(number, step) for number in range(1, iterations + 1) for step in steps]
     chosen = sorted(dice.sample(range(len(every)), min(count, len(every))))
     chosen += sorted(dice.choices(range(len(every)), k=count - len(chosen)))
-    long = {"sample": 6.0, "train": 5.0, "warm_start": 5.0, "examine": 1.5}
+    long = {"sample": 6.0, "train": 5.0, "warm_start": 5.0, "examine": 0.4}
     found = []
     for index, (iteration, step) in enumerate(every[i] for i in sorted(chosen)):
         child = step in ("train", "warm_start") and index % 2 == 0
