@@ -162,6 +162,10 @@ def _wrong_together(recipe: Recipe) -> Iterator[str]:
         yield f"judges holds {name} more than once"
     if recipe.exam.judge.model == POLICY:
         yield "exam.judge is the policy itself, which would grade its own exam: use a rule or other weights"
+    examiners = () if recipe.exam.judge.model == POLICY else (recipe.exam.judge,)
+    for judge in (*recipe.judges, *examiners):
+        if judge.model is not None:
+            yield f"judge {judge.name} asks the model {judge.model}, and this version has only rules: use a rule"
     for k in recipe.exam.ks:
         if not 1 <= k <= recipe.exam.sampling.n:
             yield f"exam.ks holds {k}, but the exam draws {recipe.exam.sampling.n} answers (exam.sampling.n)"

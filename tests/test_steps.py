@@ -192,3 +192,11 @@ def test_a_mistake_in_a_later_iteration_stops_before_any_work(toy: At, tmp_path:
     with pytest.raises(RecipeError, match=r"sampling.top_p must be more than 0 and at most 1, not 2.0"):
         next(spin(at, tmp_path))
     assert not (tmp_path / "flywheel.duckdb").exists()
+
+
+def test_a_judge_that_asks_a_model_is_refused_before_any_work(toy: At, tmp_path: Path) -> None:
+    class Asking(type(toy(1).judges[0])):  # type: ignore[misc]
+        model = "some/model"
+
+    with pytest.raises(RecipeError, match="asks the model some/model"):
+        next(spin(lambda iteration: replace(toy(1), judges=(Asking(after="Answer:"),)), tmp_path))

@@ -37,7 +37,7 @@ def build(scratch: Scratch, out: Path) -> None:
     """Write the folder `out`, which appears in one rename when it is complete. The same value gives the same bytes."""
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # one file of a few megabytes is no news
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # one file of megabytes is no news
     tokenizer = make_tokenizer(texts(scratch.text()), scratch.context)
     tmp = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(tmp, ignore_errors=True)
