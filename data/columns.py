@@ -21,14 +21,14 @@ class Columns:
 
     `prompt` names a column of text, or of chats: lists of messages with `role` and `content`. `reference_after` cuts
     the known answer out of a longer text: it is what stands after the last `reference_after`. A `template` has the slot
-    {prompt} once; other braces, in it or in a prompt, mean nothing. `meta` names a column of JSON for a verifier.
-    `limit` counts prompts.
+    {prompt} once; other braces, in it or in a prompt, mean nothing. `meta` names a column of JSON for a verifier, or
+    several columns, which become the fields of an object. `limit` counts prompts.
     """
 
     prompt: str = "question"
     reference: str | None = "answer"
     reference_after: str | None = None
-    meta: str | None = None
+    meta: str | tuple[str, ...] | None = None
     system: str | None = None
     template: str = SLOT
     limit: int | None = None
@@ -44,13 +44,19 @@ class Columns:
     @property
     def wanted(self) -> tuple[str, ...]:
         """The columns that are read."""
-        return tuple(dict.fromkeys(name for name in (self.prompt, self.reference, self.meta) if name is not None))
+        meta = self.meta if isinstance(self.meta, tuple) else (self.meta,)
+        return tuple(dict.fromkeys(name for name in (self.prompt, self.reference, *meta) if name is not None))
 
     def check(self, there: Sequence[str], source: str) -> None:
         """Raise SourceError if a column that is wanted is not there."""
-        missing = [name for name in self.wanted if name not in there]
-        if missing:
-            raise SourceError(f"{source} has no column {missing[0]!r}; its columns are {', '.join(there) or 'none'}")
+        check_columns(self.wanted, there, source)
+
+
+def check_columns(wanted: Sequence[str], there: Sequence[str], source: str) -> None:
+    """Raise SourceError if a column that is wanted is not there."""
+    missing = [name for name in wanted if name not in there]
+    if missing:
+        raise SourceError(f"{source} has no column {missing[0]!r}; its columns are {', '.join(there) or 'none'}")
 
 
 def prompts(rows: pl.LazyFrame, columns: Columns, source: str) -> pl.DataFrame:
@@ -128,6 +134,8 @@ def _reference(columns: Columns) -> tuple[pl.Expr, pl.Expr]:
 def _meta(schema: pl.Schema, columns: Columns) -> pl.Expr:
     if columns.meta is None:
         return pl.lit(None, dtype=pl.String).alias("meta")
+    if isinstance(columns.meta, tuple):
+        return pl.struct(*columns.meta).struct.json_encode().alias("meta")
     column = pl.col(columns.meta)
     as_json = column.struct.json_encode() if isinstance(schema[columns.meta], pl.Struct) else column.cast(pl.String)
     return as_json.alias("meta")

@@ -13,13 +13,14 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
+from random import Random
 from types import MappingProxyType
 from typing import Any, Literal
 
 import polars as pl
 
 from flywheel.errors import RecipeError, SourceError
-from flywheel.tables import PROMPTS, WORKED, Chat, content_id, prompt_id, prompts_frame
+from flywheel.tables import PROMPTS, WORKED, Chat, content_number, prompt_id, prompts_frame
 
 Entry = Mapping[str, Any]
 """A problem of reasoning-gym: `question`, `answer`, and `metadata` as its dataset wants it."""
@@ -39,12 +40,16 @@ def question(entry: Entry) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """A dataset of reasoning-gym. `ask` words a problem; `work` writes it out, up to the final "Answer: ..."."""
+    """A dataset of reasoning-gym. `ask` words a problem; `work` writes it out, up to the final "Answer: ...".
+
+    For those who are to learn to judge, `spoil` writes it out with a mistake.
+    """
 
     dataset: str
     settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     ask: Callable[[Entry], str] = question
     work: Callable[[Entry], str] | None = None
+    spoil: Callable[[Entry, Random], str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +69,7 @@ class Procedural:
 
     def __call__(self) -> pl.DataFrame:
         """PROMPTS."""
-        rows = _turns(self.families, self.part, self.each, self.seed)
+        rows = entries(self.families, self.part, self.each, self.seed)
         return prompts_frame((_row(family, entry) for family, entry in rows), "reasoning-gym").select(PROMPTS.names())
 
 
@@ -84,7 +89,7 @@ class Worked:
 
     def __call__(self) -> pl.DataFrame:
         """WORKED, or SourceError."""
-        rows = _turns(self.families, "worked", self.each, self.seed)
+        rows = entries(self.families, "worked", self.each, self.seed)
         worked = [(_chat(family, entry), family.work(entry)) for family, entry in rows if family.work]
         return pl.DataFrame(worked, schema=WORKED, orient="row")
 
@@ -96,8 +101,18 @@ def ask_sum(entry: Entry) -> str:
 
 def work_sum(entry: Entry) -> str:
     """Term by term: `8+5=13,13-2=11,11-6=5. Answer: 5`."""
+    return _sum(entry, {})
+
+
+def spoil_sum(entry: Entry, dice: Random) -> str:
+    """The same with one step that went wrong, and right steps from there."""
+    places = len(re.findall(r"\d+", _expression(entry)))
+    return _sum(entry, {dice.randrange(1, places): dice.choice((-10, -2, -1, 1, 2, 10))})
+
+
+def _sum(entry: Entry, slips: Mapping[int, int]) -> str:
     terms = re.findall(r"[+-]?\d+", _expression(entry))
-    totals = list(accumulate(int(term) for term in terms))
+    totals = list(accumulate(int(term) + slips.get(place, 0) for place, term in enumerate(terms)))
     steps = [f"{before}{term}={after}" for before, term, after in zip(totals, terms[1:], totals[1:], strict=False)]
     return f"{','.join(steps)}. Answer: {totals[-1]}"
 
@@ -117,6 +132,7 @@ SUMS = Family(
     settings=MappingProxyType({"min_terms": 3, "max_terms": 4, "min_digits": 1, "max_digits": 1}),
     ask=ask_sum,
     work=work_sum,
+    spoil=spoil_sum,
 )
 WORDS = Family(dataset="spell_backward", ask=ask_reversal, work=work_reversal)
 
@@ -135,10 +151,10 @@ def _counts(families: tuple[Family, ...], each: int | tuple[int, ...]) -> tuple[
     return each if isinstance(each, tuple) else (each,) * len(families)
 
 
-def _turns(
+def entries(
     families: tuple[Family, ...], part: Part, each: int | tuple[int, ...], seed: int
 ) -> Iterator[tuple[Family, Entry]]:
-    """The problems, spread so that every stretch holds the families in the shares of the whole."""
+    """The problems of a part, spread so that every stretch holds the families in the shares of the whole."""
     placed = [
         ((place + 0.5) / count, number, family, entry)
         for number, (family, count) in enumerate(zip(families, _counts(families, each), strict=True))
@@ -154,7 +170,7 @@ def _problems(family: Family, part: Part, count: int, seed: int) -> Iterator[Ent
     for index in range(DRAWS * count):
         entry = dataset[index]
         id = prompt_id(_chat(family, entry))
-        if id in seen or not low <= int(id[:8], 16) / 2**32 < high:
+        if id in seen or not low <= content_number("part", id) / 2**72 < high:
             continue
         seen.add(id)
         yield entry
@@ -173,7 +189,7 @@ def _dataset(family: Family, size: int, seed: int) -> Any:
     except ImportError as error:
         raise SourceError("procedural problems need reasoning-gym: install flywheel's extra tasks") from error
     # reasoning-gym adds the index to its seed, so that seeds which follow each other would give the same problems.
-    start = int(content_id("procedural", family.dataset, seed)[:7], 16)
+    start = content_number("procedural", family.dataset, seed) % 2**28
     try:
         return reasoning_gym.create_dataset(family.dataset, size=size, seed=start, **family.settings)
     except (AssertionError, TypeError, ValueError) as error:

@@ -10,17 +10,17 @@ Files are scanned, not looped over; the order is that of the files, and a prompt
 
 import glob
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
 
-from data.columns import Columns, holds_chats, prompts
+from data.columns import Columns, check_columns, holds_chats, prompts
 from flywheel.errors import RecipeError, SourceError
 from flywheel.recipe import Source, named
-from flywheel.tables import CHAT
+from flywheel.tables import CHAT, content_number
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,14 @@ class Jsonl(Columns):
         except pl.exceptions.PolarsError as error:
             raise SourceError(_broken_line(files) or f"{self.path}: {_first_line(error)}") from error
 
+    def rows(self, columns: Sequence[str]) -> pl.DataFrame:
+        """These columns as they are, or SourceError."""
+        files = _files(self.path, "*.jsonl")
+        try:
+            return _some(pl.scan_ndjson(files, infer_schema_length=None), columns, str(self.path))
+        except pl.exceptions.PolarsError as error:
+            raise SourceError(_broken_line(files) or f"{self.path}: {_first_line(error)}") from error
+
 
 @dataclass(frozen=True)
 class Parquet(Columns):
@@ -57,6 +65,14 @@ class Parquet(Columns):
             rows = pl.scan_parquet(files)
             self.check(rows.collect_schema().names(), str(self.path))
             return prompts(rows, self, str(self.path))
+        except pl.exceptions.PolarsError as error:
+            raise SourceError(f"{self.path} cannot be read as Parquet: {_first_line(error)}") from error
+
+    def rows(self, columns: Sequence[str]) -> pl.DataFrame:
+        """These columns as they are, or SourceError."""
+        files = _files(self.path, "*.parquet")
+        try:
+            return _some(pl.scan_parquet(files), columns, str(self.path))
         except pl.exceptions.PolarsError as error:
             raise SourceError(f"{self.path} cannot be read as Parquet: {_first_line(error)}") from error
 
@@ -75,10 +91,17 @@ class Hub(Columns):
 
     def __call__(self) -> pl.DataFrame:
         """PROMPTS, or SourceError."""
-        where = "/".join(part for part in (self.name, self.config, self.split) if part)
+        return prompts(self.rows(self.wanted).lazy(), self, self._where())
+
+    def rows(self, columns: Sequence[str]) -> pl.DataFrame:
+        """These columns as they are, or SourceError."""
         table = self._load()
-        self.check(table.column_names, where)
-        return prompts(table.select_columns(list(self.wanted)).to_polars().lazy(), self, where)
+        check_columns(columns, table.column_names, self._where())
+        found: pl.DataFrame = table.select_columns(list(columns)).to_polars()
+        return found
+
+    def _where(self) -> str:
+        return "/".join(part for part in (self.name, self.config, self.split) if part)
 
     def _load(self) -> Any:
         try:
@@ -120,14 +143,19 @@ class Split:
     def __call__(self) -> pl.DataFrame:
         """PROMPTS, or SourceError if none fall into this part."""
         frame = self.source()
-        place = pl.col("id").str.slice(0, 8).str.to_integer(base=16) / 2**32
-        part = frame.filter((place < self.exam_share) == (self.part == "exam"))
+        places = pl.Series([content_number("part", id) / 2**72 for id in frame["id"]], dtype=pl.Float64)
+        part = frame.filter((places < self.exam_share) == (self.part == "exam"))
         if part.is_empty():
             raise SourceError(
                 f"the {self.part} part of {frame.height} prompts with exam_share={self.exam_share} is empty: "
                 "add prompts or change the share"
             )
         return part
+
+
+def _some(table: pl.LazyFrame, columns: Sequence[str], source: str) -> pl.DataFrame:
+    check_columns(columns, table.collect_schema().names(), source)
+    return table.select(columns).collect()
 
 
 def _pick_split(splits: Any, name: str) -> Any:

@@ -14,13 +14,15 @@ import typer
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
+from flywheel import history
 from flywheel.check import check_all
-from flywheel.engines import open_engine
+from flywheel.engines import Engines, open_engine
 from flywheel.errors import EngineError, EngineMissing, PromptTooLong
 from flywheel.load import load
+from flywheel.recipe import Recipe
 from flywheel.steps import START, STEPS, Step, recorded
 from flywheel.store import Store
-from flywheel.turn import Turn, turns
+from flywheel.turn import Turn, begin, turns
 
 RETRIES = 2
 RETRY_SECONDS = 10.0
@@ -56,8 +58,19 @@ def run_step(name: str, number: int, step: Step, turn: Turn) -> str | None:
     return last.note if last else None
 
 
+def last_decided(recipe: Recipe, store: Store) -> int:
+    """Number of the run's last iteration with a decision; 0 if there is none."""
+    return max(history.decisions(store, begin(recipe, store))["number"], default=0)
+
+
 @flow(name="flywheel", flow_run_name="{recipe}")
-def run(recipe: str, iterations: int | None = None, overrides: list[str] | None = None, home: str = "runs") -> str:
+def run(
+    recipe: str,
+    iterations: int | None = None,
+    overrides: list[str] | None = None,
+    home: str = "runs",
+    more: int | None = None,
+) -> str:
     """Turn the wheel of one recipe. Gives the last decision in words.
 
     Args:
@@ -65,12 +78,15 @@ def run(recipe: str, iterations: int | None = None, overrides: list[str] | None 
         iterations: how many there are to be in all; the recipe's own number if not given.
         overrides: settings as `key=value`, for instance `sampling.n=4`.
         home: the folder of the store, datasets and checkpoints.
+        more: instead of `iterations`, how many there are to be beyond the last one decided: for a run every night.
     """
     recipe_at = partial(load, recipe, overrides=tuple(overrides or ()))
     first = check_all(recipe_at, iterations)
     place, note = Path(home), "everything was decided already"
     store = Store(place / "flywheel.duckdb")
-    with contextlib.closing(open_engine(first.engine)) as engine:
+    if more is not None:
+        iterations = last_decided(first, store) + more
+    with contextlib.closing(Engines(open_engine(first.engine))) as engine:
         for turn in turns(recipe_at, store, engine, place, iterations):
             for step in STEPS if turn.number else START:
                 note = run_step(step.__name__, turn.number, step, turn) or note

@@ -1,19 +1,20 @@
-"""Asking and judging in batches: what `sample`, `judge` and `examine` have in common."""
+"""Asking in batches: what `sample`, `judge` and `examine` have in common."""
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import polars as pl
 
 from flywheel import history
-from flywheel.errors import EngineError, EngineMissing, PromptTooLong, RecipeError
-from flywheel.recipe import Judge, Sampling
-from flywheel.tables import GENERATIONS, JUDGMENTS, generation_id, request_seed
+from flywheel.errors import EngineError, EngineMissing, PromptTooLong
+from flywheel.recipe import Card, Model, Sampling
+from flywheel.tables import GENERATIONS, generation_id, request_seed
 from flywheel.turn import Turn, now
 
 ATTEMPTS = 3
 """How often a batch is tried when its engine fails; each time on a fresh start of the engine."""
-JUDGED_TOGETHER = 1024
-"""Prompts whose answers are judged and stored together."""
+Made = TypeVar("Made")
 
 
 def answer(
@@ -37,22 +38,36 @@ def answer(
         yield done, tokens
 
 
-def generations(
-    turn: Turn, prompts: pl.DataFrame, checkpoint: str, sampling: Sampling, draw: str, role: str
-) -> pl.DataFrame:
-    """GENERATIONS of one batch. A failed engine is started again, ATTEMPTS times in all."""
-    ids = prompts["id"].to_list()
-    seeds = [request_seed(draw, id) for id in ids]
-    for attempt in range(1, ATTEMPTS + 1):
+def attempted(turn: Turn, checkpoint: str, engine: str | None, do: Callable[[Model], Made]) -> Made:
+    """What `do` makes with the checkpoint's model. A failed engine is started again, ATTEMPTS times in all."""
+    for attempt in itertools.count(1):
         try:
-            model = turn.engine.load(turn.weights(checkpoint))
-            answers = model.chat(prompts["chat"].to_list(), sampling, seeds)
-            break
+            return do(turn.engine.load(turn.weights(checkpoint), engine))
         except (EngineMissing, PromptTooLong):
             raise
         except EngineError:
             if attempt == ATTEMPTS:
                 raise
+    raise AssertionError("the loop has no end")
+
+
+def generations(
+    turn: Turn,
+    prompts: pl.DataFrame,
+    checkpoint: str,
+    sampling: Sampling,
+    draw: str,
+    role: str,
+    engine: str | None = None,
+) -> pl.DataFrame:
+    """GENERATIONS of one batch."""
+    ids = prompts["id"].to_list()
+    seeds = [request_seed(draw, id) for id in ids]
+
+    def chat(model: Model) -> tuple[Card, pl.DataFrame]:
+        return model.card, model.chat(prompts["chat"].to_list(), sampling, seeds)
+
+    card, answers = attempted(turn, checkpoint, engine, chat)
     made = [ids[position] for position in answers["chat"]]
     return answers.select(
         id=pl.Series([generation_id(*row) for row in _keys(made, checkpoint, draw, answers)], dtype=pl.String),
@@ -67,8 +82,8 @@ def generations(
         tokens="tokens",
         logprob="logprob",
         seed=pl.Series([seeds[position] for position in answers["chat"]], dtype=pl.Int64),
-        engine=pl.lit(model.card.engine),
-        template=pl.lit(model.card.template),
+        engine=pl.lit(card.engine),
+        template=pl.lit(card.template),
         created_at=pl.lit(now()),
     ).cast(GENERATIONS)
 
@@ -76,19 +91,3 @@ def generations(
 def _keys(prompts: list[str], checkpoint: str, draw: str, answers: pl.DataFrame) -> Iterator[tuple[str, str, str, int]]:
     for prompt, index in zip(prompts, answers["index"], strict=True):
         yield prompt, checkpoint, draw, index
-
-
-def judge_answers(turn: Turn, prompts: pl.DataFrame, checkpoint: str, draw: str, judge: Judge) -> Iterator[int]:
-    """Store the judge's judgments of all answers that it has not judged; yields prompts done, batch by batch."""
-    done = 0
-    for batch in prompts.iter_slices(JUDGED_TOGETHER):
-        done += len(batch)
-        subjects = history.unjudged(turn.store, checkpoint, draw, batch["id"].to_list(), judge.name)
-        if subjects.is_empty():
-            continue
-        judgments = judge.read(subjects, None).select(list(JUDGMENTS)).cast(JUDGMENTS)
-        forgotten = set(subjects["generation"]) - set(judgments["generation"])
-        if forgotten:
-            raise RecipeError(f"judge {judge.name} gave no judgment for {len(forgotten)} of {len(subjects)} answers")
-        turn.store.add("judgments", judgments)
-        yield done

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from typer.core import TyperGroup
 
+from flywheel.cli_judge import app as judges
+from flywheel.cli_store import app as upkeep
 from flywheel.doctor import cores, findings, version
 from flywheel.errors import FlywheelError
+from flywheel.home import Home, open_store
 
 if TYPE_CHECKING:
-    from flywheel.store import Store
     from flywheel.turn import Progress
 
 STOPPED = 130
@@ -56,7 +58,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Home = Annotated[Path, typer.Option(help="Folder of the store, the datasets and the checkpoints.")]
+app.add_typer(judges, name="judge")
+app.add_typer(upkeep, name="store")
 
 
 def _show_version(wanted: bool) -> None:
@@ -102,22 +105,11 @@ def run(
     first = recipe_at(1)
     spinning = cast("Generator[Progress, None, None]", spin(recipe_at, home, iterations=iterations))
     with contextlib.closing(spinning) as steps:  # ends the engine's processes, whatever happens here
-        happening = events(steps, run_id(first), partial(_store, home))
+        happening = events(steps, run_id(first), partial(open_store, home))
         if as_json:
             json_lines(happening, quiet)
         else:
             lines(happening, Console(highlight=False), quiet)
-
-
-def _store(home: Path) -> "Store":
-    from flywheel.store import Store
-
-    path = home / "flywheel.duckdb"
-    if not path.exists():
-        raise FlywheelError(
-            f"there is no store at {path}: `flywheel run RECIPE` makes one, --home says where another is"
-        )
-    return Store(path)
 
 
 @app.command()
@@ -127,7 +119,7 @@ def status(home: Home = Path("runs")) -> None:
 
     from flywheel.show import overview
 
-    overview(_store(home), Console(highlight=False))
+    overview(open_store(home), Console(highlight=False))
 
 
 @app.command()
@@ -140,7 +132,7 @@ def sql(
     as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
 ) -> None:
     """Ask the history, also while a run goes on. Nothing can be written."""
-    store = _store(home)
+    store = open_store(home)
     form = "json" if as_json else "csv" if as_csv else "table"
     if query is not None:
         _print(store.sql(query), form)
@@ -227,7 +219,7 @@ def report(
     """Write a run's report with plots as one HTML file."""
     from flywheel.report import write
 
-    typer.echo(write(_store(home), home, run))
+    typer.echo(write(open_store(home), home, run))
 
 
 if __name__ == "__main__":

@@ -10,9 +10,13 @@
         EngineMissing  the engine's library is not installed; never retried
         PromptTooLong  a prompt does not fit the context; never retried
       TrainingError    the training child failed; its last words are in the message
+      HealthAlarm      a judge has crossed a red line of the recipe; what it said is stored, nothing was trained
+      RatingError      battles cannot be rated: a player meets itself, the anchor is unknown, there are none
 
 The command line prints the message alone and exits with 2; a traceback is shown only for bugs.
 """
+
+from collections.abc import Sequence
 
 
 class FlywheelError(Exception):
@@ -48,8 +52,20 @@ class EngineMissing(EngineError):
 
 
 class PromptTooLong(EngineError):
-    """A prompt does not fit the context."""
+    """Prompts that do not fit the context. `prompts` are their places in the call, as far as the engine knows them."""
+
+    def __init__(self, message: str, prompts: Sequence[int]) -> None:
+        super().__init__(message)
+        self.prompts = frozenset(prompts)
 
 
 class TrainingError(FlywheelError):
     """A training failed."""
+
+
+class RatingError(FlywheelError):
+    """Battles cannot be rated."""
+
+
+class HealthAlarm(FlywheelError):
+    """A judge has crossed a red line."""

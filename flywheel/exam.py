@@ -34,10 +34,12 @@ def pass_at_k(n: Any, c: Any, k: int) -> Any:
 def maj_at_k(judged: pl.DataFrame, k: int) -> pl.DataFrame:
     """Whether the most frequent final answer among each prompt's first k is right: `prompt`, `majority`.
 
-    Wants `prompt`, `index`, `score` and `detail`, the final answer that the judge read. An answer without one does not
-    vote; of two that are as frequent the one that came first wins. NULL if the judge reads no final answers at all.
+    Wants `prompt`, `index`, `score` and `detail`, the final answer that the judge read. An answer that lacks it or its
+    score does not vote; of two that are as frequent the one that came first wins. NULL if the judge reads none at
+    all.
     """
-    voting = judged.sort("prompt", "index").filter(pl.col("index") < k, pl.col("detail").is_not_null())
+    known = pl.col("detail").is_not_null() & pl.col("score").is_not_null()
+    voting = judged.sort("prompt", "index").filter(pl.col("index") < k, known)
     if voting.is_empty():
         return judged.select("prompt", majority=pl.lit(None, pl.Boolean)).unique("prompt", maintain_order=True)
     winners = (

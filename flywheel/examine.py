@@ -5,9 +5,11 @@ from collections.abc import Iterator
 import polars as pl
 
 from flywheel import history
-from flywheel.answers import answer, judge_answers
+from flywheel.answers import answer
 from flywheel.exam import compare, decide, grade, maj_at_k, pass_at_k
+from flywheel.judging import judge_answers, silence
 from flywheel.learn import candidate
+from flywheel.recipe import Scaled
 from flywheel.tables import DECISIONS
 from flywheel.turn import Progress, Turn, exam_id
 
@@ -30,10 +32,17 @@ def graded(turn: Turn, checkpoint: str, exam: str, prompts: pl.DataFrame) -> Ite
     sampling, judge, seed = turn.recipe.exam.sampling, turn.recipe.exam.judge, turn.recipe.seed
     yield from answer(turn, prompts, checkpoint, sampling, seed, "exam")
     draw = turn.draw(sampling, seed)
-    for _ in judge_answers(turn, prompts, checkpoint, draw, judge):
+    for _ in judge_answers(turn, prompts, checkpoint, draw, judge, seed):
         pass
+    turn.store.add("grades", grade(answered(turn, checkpoint, prompts), checkpoint, exam))
+
+
+def answered(turn: Turn, checkpoint: str, prompts: pl.DataFrame) -> pl.DataFrame:
+    """The judged answers to PROMPTS of the exam, as `grade` wants them: scores go from 0 to 1, whatever their scale."""
+    judge, draw = turn.recipe.exam.judge, turn.draw(turn.recipe.exam.sampling, turn.recipe.seed)
     answers = history.answered(turn.store, checkpoint, draw, prompts["id"].to_list(), judge.name)
-    turn.store.add("grades", grade(answers, checkpoint, exam))
+    low, high = judge.scale if isinstance(judge, Scaled) else (0.0, 1.0)
+    return answers.with_columns((pl.col("score") - low) / (high - low))
 
 
 def decided(turn: Turn, new: str | None, exam: str) -> dict[str, object]:
@@ -46,13 +55,15 @@ def decided(turn: Turn, new: str | None, exam: str) -> dict[str, object]:
         return row | {"decision": "promote", "policy": new, "score": score, "reason": reason}
     assert turn.policy is not None
     if new is None:
-        reason = "hold: no answer was kept, so there was nothing to train on"
+        judges = [judge.name for judge in turn.recipe.judges]
+        silent = silence(history.judged(turn.store, turn.id, judges), judges[0])
+        reason = f"hold: {silent or 'no answer was kept'}, so there was nothing to train on"
         return row | {"decision": "hold", "policy": turn.policy, "reason": reason}
     result = compare(history.grades(turn.store, new, exam), history.grades(turn.store, turn.policy, exam))
     decision, reason = decide(result, turn.recipe.gate)
     policy = {"promote": new, "hold": turn.policy, "roll back": best(turn)}[decision]
     shown = {name: value for name, value in result._asdict().items() if name in DECISIONS}
-    return row | shown | {"decision": decision, "policy": policy, "reason": reason + at_k(turn, new)}
+    return shown | row | {"decision": decision, "policy": policy, "reason": reason + at_k(turn, new)}
 
 
 def pass_rate(turn: Turn, checkpoint: str, exam: str) -> float:
@@ -73,8 +84,7 @@ def at_k(turn: Turn, checkpoint: str) -> str:
     ks = [k for k in exam.ks if k > 1]
     if not ks:
         return ""
-    draw = turn.draw(exam.sampling, turn.recipe.seed)
-    answers = history.answered(turn.store, checkpoint, draw, exam.prompts()["id"].to_list(), exam.judge.name)
+    answers = answered(turn, checkpoint, exam.prompts())
     counts = grade(answers, checkpoint, "").select("n", "correct")
     told = [
         f"pass@{k} {counts.select(pass_at_k(pl.col('n'), pl.col('correct'), k).mean()).item():.3f}, "

@@ -7,7 +7,7 @@ import polars as pl
 
 from flywheel import history, weights
 from flywheel.overlap import overlapping
-from flywheel.recipe import Recipe, Scratch, Sft, describe, describe_text
+from flywheel.recipe import Recipe, Scratch, Train, describe, describe_text
 from flywheel.tables import (
     CHECKPOINTS,
     DATASETS,
@@ -67,17 +67,29 @@ def human_data(recipe: Recipe, worked: pl.DataFrame) -> tuple[pl.DataFrame, pl.D
 def found(turn: Turn) -> str:
     """The checkpoint that `recipe.base` names, with its row in the store; a Scratch is built first."""
     base = turn.recipe.base
-    if isinstance(base, Scratch):
-        id, kind, place = content_id("scratch", describe(base)), "scratch", Path("checkpoints")
-        place /= id
-        if not (turn.home / place).is_dir():
-            build_scratch(base, turn.home / place)
+    if not isinstance(base, Scratch):
+        return enrolled(turn, base)
+    id = content_id("scratch", describe(base))
+    place = Path("checkpoints") / id
+    if not (turn.home / place).is_dir():
+        build_scratch(base, turn.home / place)
+    row = {"id": id, "kind": "scratch", "weights": str(place), "created_at": now()}
+    turn.store.add("checkpoints", pl.DataFrame([row], schema=CHECKPOINTS))
+    return id
+
+
+def enrolled(turn: Turn, name: str, engine: str | None = None) -> str:
+    """The checkpoint of weights from elsewhere, with its row in the store: a folder, a Hub id, or, with an address as
+    engine, the name that the server there has for a model.
+    """
+    if engine and engine.startswith("http"):
+        id, place = content_id("served", engine, name), name
     else:
-        weights.fetch(base)
-        weights.check(base)
-        kind, place = "base", Path(base).resolve() if Path(base).is_dir() else Path(base)
-        id = content_id("base", weights.identify(base))
-    row = {"id": id, "kind": kind, "weights": str(place), "created_at": now()}
+        weights.fetch(name)
+        weights.check(name)
+        place = str(Path(name).resolve()) if Path(name).is_dir() else name
+        id = content_id("base", weights.identify(name))
+    row = {"id": id, "kind": "base", "weights": place, "created_at": now()}
     turn.store.add("checkpoints", pl.DataFrame([row], schema=CHECKPOINTS))
     return id
 
@@ -100,7 +112,15 @@ def origin(turn: Turn) -> str:
     if turn.recipe.init_from == "previous":
         assert turn.policy is not None
         return turn.policy
-    return str(history.decisions(turn.store, turn.run)["policy"][0])
+    return base_of_run(turn)
+
+
+def base_of_run(turn: Turn) -> str:
+    """The checkpoint that the run began with, its warm start included."""
+    decided = history.decisions(turn.store, turn.run)
+    id = decided["policy"][0] if len(decided) else candidate(turn)
+    assert id is not None, "a base is always made"
+    return str(id)
 
 
 def candidate(turn: Turn) -> str | None:
@@ -111,17 +131,25 @@ def candidate(turn: Turn) -> str | None:
     return trained_id(turn, origin(turn), turn.recipe.train)
 
 
-def trained_id(turn: Turn, parent: str, settings: Sft) -> str | None:
+def reference(turn: Turn, parent: str, settings: Train) -> str | None:
+    """The checkpoint that a training stays near; None if it stays near none."""
+    if settings.reference == "none":
+        return None
+    return parent if settings.reference == "init" else base_of_run(turn)
+
+
+def trained_id(turn: Turn, parent: str, settings: Train) -> str | None:
     """The id of the checkpoint that a training would make; None if its dataset has no rows."""
     dataset = history.dataset_of(turn.store, turn.id)
     assert dataset is not None, "select comes before train"
     head = history.row(turn.store, "datasets", dataset)
     if head is None or not head["rows"]:
         return None
-    return content_id("trained", parent, None, dataset, describe(settings), turn.recipe.seed)
+    near = reference(turn, parent, settings)
+    return content_id("trained", parent, near, dataset, describe(settings), turn.recipe.seed)
 
 
-def trained(turn: Turn, parent: str, settings: Sft, step: str) -> Iterator[Progress]:
+def trained(turn: Turn, parent: str, settings: Train, step: str) -> Iterator[Progress]:
     """Train on the iteration's dataset and record the checkpoint; Progress counts optimizer steps."""
     id, dataset = trained_id(turn, parent, settings), history.dataset_of(turn.store, turn.id)
     if id is None or dataset is None:
@@ -130,11 +158,11 @@ def trained(turn: Turn, parent: str, settings: Sft, step: str) -> Iterator[Progr
     if history.row(turn.store, "checkpoints", id):
         return
     turn.engine.release()
-    place = Path("checkpoints") / id
+    place, near = Path("checkpoints") / id, reference(turn, parent, settings)
     job = Job(
         examples=exported(turn, dataset),
         init_from=turn.weights(parent),
-        reference=None,
+        reference=None if near is None else turn.weights(near),
         out=turn.home / place,
         settings=settings,
         seed=turn.recipe.seed,
@@ -145,6 +173,7 @@ def trained(turn: Turn, parent: str, settings: Sft, step: str) -> Iterator[Progr
         "id": id,
         "kind": "trained",
         "parent": parent,
+        "reference": near,
         "dataset": dataset,
         "trainer": describe_text(settings),
         "weights": str(place),

@@ -7,143 +7,61 @@ in the store and in a run's identity.
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal
 
-import polars as pl
+from flywheel.seams import (
+    BASE,
+    POLICY,
+    AnyJudge,
+    Asked,
+    Card,
+    Engine,
+    Filter,
+    Judge,
+    Model,
+    PairJudge,
+    Panel,
+    Pick,
+    Proposer,
+    Sampling,
+    Scaled,
+    Source,
+    Worked,
+)
+from flywheel.settings import Dpo, Kto, Lora, Orpo, Reward, Sft, SimPo, Train, Training
+from flywheel.tables import content_id
 
-from flywheel.tables import Chat, content_id
-
-POLICY = "policy"
-"""As a judge's `model`: the weights that are being improved."""
-
-Source = Callable[[], pl.DataFrame]
-"""Gives PROMPTS in an order that never changes, or raises SourceError. Nothing is read before it is called."""
-
-Filter = Callable[[pl.LazyFrame], pl.LazyFrame]
-"""JUDGED to fewer rows of it. What is missing from its result was dropped by it."""
-
-Pick = Callable[[pl.LazyFrame], pl.LazyFrame]
-"""JUDGED, after the filters, to PICKED: the rows that train."""
-
-Worked = Callable[[], pl.DataFrame]
-"""Gives WORKED examples in an order that never changes."""
-
-
-@runtime_checkable
-class Judge(Protocol):
-    """How good is an answer? Does no I/O: the step asks its questions through an engine and hands back the replies."""
-
-    @property
-    def name(self) -> str:
-        """Names wording, model and sampling, so that a changed judge is another judge."""
-        ...
-
-    @property
-    def model(self) -> str | None:
-        """Weights, POLICY, or None for a rule, which is never asked anything."""
-        ...
-
-    def ask(self, subjects: pl.DataFrame) -> list[Chat]:
-        """One chat for each row of SUBJECTS, in order."""
-        ...
-
-    def read(self, subjects: pl.DataFrame, replies: pl.DataFrame | None) -> pl.DataFrame:
-        """JUDGMENTS of SUBJECTS; replies are ANSWERS to what was asked, or None for a rule."""
-        ...
-
-
-class Card(NamedTuple):
-    """What a loaded model says of itself."""
-
-    engine: str  # name and version
-    template: str  # hash of the chat template
-    context: int  # tokens that prompt and answer may have together
-
-
-class Model(Protocol):
-    """Weights that are being served."""
-
-    @property
-    def card(self) -> Card:
-        """What the model says of itself."""
-        ...
-
-    def chat(self, chats: Sequence[Chat], sampling: "Sampling", seeds: Sequence[int]) -> pl.DataFrame:
-        """ANSWERS, ordered by chat and index: `sampling.n` for each chat, with one seed per chat.
-
-        The same chat, sampling and seed give the same text. `text` has no special tokens and ends before a stop string.
-        Raises PromptTooLong before any work if a prompt and one token do not fit the context (an answer that would run
-        over it is truncated with finish_reason `length`); EngineError if the engine fails.
-        """
-        ...
-
-    def logprobs(self, chats: Sequence[Chat], completions: Sequence[str]) -> list[list[float]]:
-        """Log-probability in nats of each token of each completion (without the end token) after its chat."""
-        ...
-
-
-class Engine(Protocol):
-    """Serves one set of weights at a time. Nothing starts before the first `load`."""
-
-    def load(self, weights: str) -> Model:
-        """Serve these weights (a folder or a Hub id), by swapping where that is proven right, else by a restart."""
-        ...
-
-    def release(self) -> None:
-        """Give the accelerator's memory back before a training; the next `load` takes it again."""
-        ...
-
-    def close(self) -> None:
-        """End every process that the engine started. Can be called twice."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """How answers are drawn. temperature 0 is greedy; top_k 0 and top_p 1 cut nothing."""
-
-    n: int = 1
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-    max_tokens: int = 512
-    stop: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lora:
-    """Low-rank adapters, merged into the weights when the training ends (Hu et al. 2021)."""
-
-    rank: int = 16
-    alpha: int = 32
-    dropout: float = 0.0
-    target_modules: str | tuple[str, ...] = "all-linear"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sft:
-    """Supervised fine-tuning with TRL; the loss is on the completion only. batch_size counts sequences per step."""
-
-    child: ClassVar[str] = (
-        "flywheel.training.child"  # the module that runs a Job with these settings, in a process of its own
-    )
-    lr: float = 1e-5
-    epochs: float = 1.0
-    max_steps: int = -1  # overrides epochs where positive
-    batch_size: int = 32
-    micro_batch: int | None = None  # sequences on a device at once; None: batch_size
-    max_length: int = 2048
-    warmup: float = 0.03  # share of the steps
-    scheduler: str = "cosine"
-    weight_decay: float = 0.0
-    packing: bool = False  # several examples in one row; wants flash attention, which keeps them apart
-    lora: Lora | None = None
-    save_every: int = 200  # steps between the checkpoints from which a killed training goes on
-    trl: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))  # passed through to SFTConfig
+__all__ = [
+    "BASE",
+    "POLICY",
+    "AnyJudge",
+    "Asked",
+    "Card",
+    "Dpo",
+    "Engine",
+    "Filter",
+    "Judge",
+    "Kto",
+    "Lora",
+    "Model",
+    "Orpo",
+    "PairJudge",
+    "Panel",
+    "Pick",
+    "Proposer",
+    "Reward",
+    "Sampling",
+    "Scaled",
+    "Sft",
+    "SimPo",
+    "Source",
+    "Train",
+    "Training",
+    "Worked",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,12 +86,24 @@ class WarmStart:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Meta:
+    """Judging the judgments: the subjects are what the recipe's first judge wrote about the answers that `keep` keeps.
+
+    `pick` sees them as JUDGED, where the prompt is the judge's question; its rows train beside those of `Recipe.pick`.
+    """
+
+    keep: tuple[Filter, ...]
+    judge: AnyJudge
+    pick: Pick
+
+
+@dataclass(frozen=True, kw_only=True)
 class Exam:
     """Held-out prompts, a judge that is not the policy, how answers are drawn, and the `ks` of pass@k and maj@k."""
 
     name: str
     prompts: Source
-    judge: Judge
+    judge: AnyJudge
     sampling: Sampling = Sampling(temperature=0.0)
     ks: tuple[int, ...] = (1,)
 
@@ -187,6 +117,36 @@ class Gate:
     alpha: float = 0.05
 
 
+@dataclass(frozen=True)
+class Alarm:
+    """A line that a judge's health must not cross; its `measure` is one of `flywheel.tables.MEASURES`.
+
+    It is crossed when the whole 95% interval lies beyond, or the value where there is no interval. That is noted, and
+    shown beside the iteration; a red alarm stops the run before anything trains. A run goes on when its alarms change.
+    """
+
+    measure: str
+    at_least: float | None = None
+    at_most: float | None = None
+    judge: str | None = None  # the name of one judge; None: every one
+    red: bool = False
+
+
+DEFAULT_ALARMS = (
+    Alarm("ranking", at_least=0.5, red=True),  # worse than a coin
+    Alarm("kappa", at_least=0.4),
+    Alarm("accuracy lost", at_most=0.02),
+    Alarm("generosity", at_most=0.2),
+    Alarm("verbosity at equal gold", at_least=-0.3, at_most=0.3),
+    Alarm("flip rate", at_most=0.3),
+    Alarm("first slot", at_least=0.35, at_most=0.65),
+    Alarm("anchoring", at_most=0.9),
+    Alarm("retest alpha", at_least=0.4),
+    Alarm("failed", at_most=0.1),
+)
+"""Lines of our own choice, as no paper gives any: look at a run's first two iterations, then draw yours."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """One method: what each of the six steps uses."""
@@ -194,13 +154,17 @@ class Recipe:
     name: str
     base: str | Scratch  # a folder, a Hub id, or a model to build
     prompts: Source
-    judges: tuple[Judge, ...]  # the first one's mean score is `score` in filters and picks
+    judges: tuple[AnyJudge, ...]  # the first one's mean score is `score` in filters and picks
     keep: tuple[Filter, ...]
     pick: Pick
-    train: Sft
+    train: Train
     exam: Exam
+    proposer: Proposer | None = None  # writes prompts_per_iteration new ones after the example of `prompts`
     sampling: Sampling = Sampling()
     warm_start: WarmStart | None = None
+    meta: Meta | None = None
+    gold: AnyJudge | None = None  # knows the truth: the judges are measured by it, but nothing is kept or picked by it
+    alarms: tuple[Alarm, ...] = ()
     init_from: Literal["base", "previous"] = "base"
     prompts_per_iteration: int | None = None  # the next so many, round and round; None: all, each time
     gate: Gate = Gate()

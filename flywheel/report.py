@@ -11,9 +11,8 @@ import numpy as np
 import polars as pl
 
 from flywheel import history
-from flywheel.errors import StoreError
 from flywheel.exam import bootstrap
-from flywheel.show import summary
+from flywheel.show import find_run, summary
 from flywheel.store import Store
 
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ SCORES = pl.Schema(
     }
 )
 SAMPLES = 5
+JUDGE_SHOWN = ("score", "accuracy", "kappa", "spearman", "ranking", "precision", "generosity", "drift", "failed")
 LONG = 2000
 """Characters of an answer that the report shows."""
 STYLE = """
@@ -42,7 +42,7 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; font-size: 13px
 
 def write(store: Store, home: Path, run: str | None = None) -> Path:
     """Write the report of a run, given by name or id (the latest one of that name; of all if None); gives its path."""
-    id, name = _find(store, run)
+    id, name = find_run(store, run)
     told, decided = summary(store, id), history.decisions(store, id)
     judged = store.sql("from judged where run = $run", {"run": id})
     parts = [
@@ -54,6 +54,7 @@ def write(store: Store, home: Path, run: str | None = None) -> Path:
         _table(decided.select("number", "decision", "reason").rows(), ("iteration", "decision", "why")),
         "<h2>Where answers were lost</h2>",
         _frame(store.sql("from funnel where run = $run", {"run": id}).drop("run", "name")),
+        *_judges(store, id),
         "<h2>Scores and lengths of the answers</h2>",
         _plot(_draw_scores, "scores of the answers", judged) + _plot(_draw_lengths, "lengths of the answers", judged),
         "<h2>Answers that trained, beside others to the same prompt</h2>",
@@ -64,17 +65,6 @@ def write(store: Store, home: Path, run: str | None = None) -> Path:
     head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(name)}</title>'
     path.write_text(f"{head}<style>{STYLE}</style>\n" + "\n".join(parts) + "</html>\n", encoding="utf-8")
     return path
-
-
-def _find(store: Store, run: str | None) -> tuple[str, str]:
-    runs = store.sql("from runs order by created_at")
-    wanted = runs.filter((pl.col("id") == run) | (pl.col("name") == run)) if run else runs
-    if wanted.is_empty():
-        known = ", ".join(sorted(set(runs["name"])))
-        raise StoreError(
-            f"{store.path} holds no run {run!r}; its runs are {known}" if run else f"{store.path} is empty"
-        )
-    return str(wanted["id"][-1]), str(wanted["name"][-1])
 
 
 def _scores(store: Store, decided: pl.DataFrame) -> pl.DataFrame:
@@ -97,6 +87,33 @@ def _draw_exam(axes: "Axes", scores: pl.DataFrame) -> None:
     axes.step(scores["iteration"], scores["policy"], where="post", color="tab:gray", alpha=0.5, label="policy")
     axes.set(xlabel="iteration", ylabel="solved (95% interval)", xticks=scores["iteration"].to_list())
     axes.legend()
+
+
+def _judges(store: Store, run: str) -> list[str]:
+    """What judges say beside what is true, for each iteration, where the run has a gold judge."""
+    health = history.health(store, run)
+    truth = health.filter(measure="right").select("iteration", truth="value")
+    against_gold = health.filter(measure="spearman")["judge"].implode()
+    rows = health.filter(pl.col("judge").is_in(against_gold), pl.col("measure").is_in(JUDGE_SHOWN))
+    if rows.is_empty():
+        return []
+    wide = rows.pivot("measure", index=["iteration", "judge"], values="value", maintain_order=True)
+    shown = [name for name in JUDGE_SHOWN if name in wide.columns]
+    table = wide.join(truth, on="iteration", maintain_order="left").select("iteration", "judge", "truth", *shown)
+    return ["<h2>The judges and the truth</h2>", _plot(_draw_judges, "judges beside the truth", table), _frame(table)]
+
+
+def _draw_judges(axes: "Axes", table: pl.DataFrame) -> None:
+    """The first judge: its mean score has an axis of its own, as its scale may be any."""
+    first = table.filter(pl.col("judge") == table["judge"][0])
+    for name in ("truth", "accuracy", "kappa", "spearman"):
+        if name in first.columns:
+            axes.plot(first["iteration"], first[name], marker="o", label=name)
+    other = axes.twinx()
+    other.plot(first["iteration"], first["score"], marker="s", linestyle="--", color="black", label="score")
+    axes.set(xlabel="iteration", ylabel="truth and agreement", xticks=first["iteration"].to_list())
+    other.set(ylabel=f"score by {first['judge'][0][:30]}")
+    axes.legend(handles=[*axes.get_lines(), *other.get_lines()])
 
 
 def _draw_scores(axes: "Axes", judged: pl.DataFrame) -> None:

@@ -29,6 +29,7 @@ ROWS = 200
 LONG = 300
 """Characters of a cell that a table shows."""
 PIPED_WIDTH = 200
+ALARM = {"red": "bold red", "yellow": "yellow"}
 
 SQL_EXAMPLES = (
     'flywheel sql "from progress"',
@@ -64,6 +65,7 @@ COLUMNS = (
     Column("exam", 6, _number("score", ".3f")),
     Column("points (95% interval)", 22, _difference),
     Column("p", 8, _number("p", ".2g")),
+    Column("judge", 5, _number("agreement", ".3f")),
     Column("kept", 12, _kept),
     Column("examples", 8, _number("examples", "d")),
     Column("tokens", 10, _number("tokens", ",d")),
@@ -166,6 +168,8 @@ def _iteration(console: Console, row: Row, headed: bool) -> None:
         _say(console, "  ".join(column.title.rjust(column.width) for column in COLUMNS), "bold")
     style = {"promote": "green", "roll back": "red"}.get(str(row.get("decision")), "yellow")
     _say(console, "  ".join(column.cell(row).rjust(column.width) for column in COLUMNS), style)
+    for note in (row.get("notes") or "").splitlines():
+        _note(console, " " * 11, note)
 
 
 def overview(store: Store, console: Console) -> None:
@@ -180,6 +184,22 @@ def overview(store: Store, console: Console) -> None:
         _say(console, f"{decided['reason'][-1] if len(decided) else 'nothing is decided yet'}\n", "dim")
 
 
+def _note(console: Console, before: str, note: str) -> None:
+    _say(console, before + note, ALARM["red" if note.startswith("red") else "yellow"])
+
+
+def find_run(store: Store, run: str | None) -> tuple[str, str]:
+    """Id and name of a run that is given by name or id: the latest one of that name, or of all."""
+    runs = store.sql("from runs order by created_at")
+    wanted = runs.filter((pl.col("id") == run) | (pl.col("name") == run)) if run else runs
+    if wanted.is_empty():
+        known = ", ".join(sorted(set(runs["name"])))
+        raise StoreError(
+            f"{store.path} holds no run {run!r}; its runs are {known}" if run else f"{store.path} is empty"
+        )
+    return str(wanted["id"][-1]), str(wanted["name"][-1])
+
+
 def _say(console: Console, text: str, style: str) -> None:
     console.print(Text(text, style), soft_wrap=True)
 
@@ -189,11 +209,39 @@ def table(frame: pl.DataFrame, console: Console) -> None:
     shown = Table(*(escape(name) for name in frame.columns), row_styles=("", "dim"))
     for row in frame.head(ROWS).iter_rows():
         shown.add_row(*(Text(_cell(value)) for value in row))
-    if not console.is_terminal:
-        console.width = PIPED_WIDTH  # there is no screen to fit
-    console.print(shown)
+    _wide(console).print(shown)
     if len(frame) > ROWS:
         console.print(f"{ROWS} of {len(frame)} rows; --csv or --json gives all of them")
+
+
+def marked_table(rows: list[Row], console: Console) -> None:
+    """Print HEALTH with `alarm`, its colour or None, and `line`, which one was crossed or kept, or None."""
+    shown = Table("judge", "measure", "value", "95% interval", "n", "line")
+    for row in rows:
+        interval = "" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
+        value = "-" if row["value"] is None else f"{row['value']:.3f}"
+        line = f"{row['alarm']} alarm: {row['line']}" if row["alarm"] else row["line"] or ""
+        cells = (row["judge"], row["measure"], value, interval, str(row["n"]), line)
+        shown.add_row(*map(Text, cells), style=ALARM.get(row["alarm"], "green" if row["line"] else ""))
+    _wide(console).print(shown)
+
+
+def health_by_iteration(health: pl.DataFrame, progress: pl.DataFrame, console: Console) -> None:
+    """Print the rows of `judge_health` of a run with a column for each iteration, and its alarms."""
+    interval = pl.format("{} ({} to {})", *(pl.col(name).round(3) for name in ("value", "low", "high")))
+    told = health.with_columns(told=pl.coalesce(interval, pl.col("value").round(3).cast(pl.String), pl.lit("-")))
+    wide = told.pivot("iteration", index=["judge", "measure"], values="told", maintain_order=True)
+    table(wide.rename({name: f"iteration {name}" for name in wide.columns[2:]}), console)
+    for row in progress.drop_nulls("notes").iter_rows(named=True):
+        _say(
+            console, "\n".join(f"iteration {row['iteration']}: {note}" for note in row["notes"].splitlines()), "yellow"
+        )
+
+
+def _wide(console: Console) -> Console:
+    if not console.is_terminal:
+        console.width = PIPED_WIDTH  # there is no screen to fit
+    return console
 
 
 def _cell(value: object) -> str:

@@ -13,44 +13,21 @@ from pathlib import Path
 import polars as pl
 
 from flywheel import history
-from flywheel.answers import answer, judge_answers
+from flywheel.answers import answer
 from flywheel.check import check_all
-from flywheel.engines import open_engine
+from flywheel.checkup import check_up
+from flywheel.engines import Engines, open_engine
 from flywheel.examine import examine
+from flywheel.judging import judge_answers, silence
 from flywheel.learn import dataset_frames, train, warm_start
-from flywheel.overlap import overlapping
+from flywheel.meta import judge_judgments, judged_judgments
+from flywheel.propose import propose
 from flywheel.recipe import Engine, Recipe, named
 from flywheel.store import Store
-from flywheel.tables import EVENTS, PROPOSALS, SELECTIONS
-from flywheel.turn import Progress, Turn, now, turns
+from flywheel.tables import SELECTIONS
+from flywheel.turn import Progress, Turn, note_event, turns
 
 Step = Callable[[Turn], Iterator[Progress]]
-
-
-def propose(turn: Turn) -> Iterator[Progress]:
-    """Which prompts this iteration works on: the recipe's next ones, without those that come too near the exam."""
-    if len(history.proposed(turn.store, turn.id)):
-        return
-    prompts, exam = turn.recipe.prompts(), turn.recipe.exam.prompts()
-    near = overlapping(prompts, exam, turn.recipe.overlap)
-    usable = prompts.filter(~pl.col("id").is_in(near["prompt"].implode()))
-    chosen = next_prompts(usable, turn.recipe.prompts_per_iteration, turn.number)
-    proposals = chosen.select(
-        iteration=pl.lit(turn.id), position=pl.int_range(pl.len(), dtype=pl.Int32), prompt="id"
-    ).cast(PROPOSALS)
-    turn.store.add_all({"prompts": chosen, "proposals": proposals})
-    note = (
-        f"{near['prompt'].n_unique()} prompts left out: they share {turn.recipe.overlap} words in a row with the exam"
-    )
-    yield turn.progress("propose", len(chosen), len(chosen), note=note if len(near) else None)
-
-
-def next_prompts(prompts: pl.DataFrame, count: int | None, number: int) -> pl.DataFrame:
-    """The `number`th portion (from 1) of `count` prompts, round and round; all of them if count is None."""
-    if count is None or count >= len(prompts):
-        return prompts
-    start = (number - 1) * count
-    return prompts[[index % len(prompts) for index in range(start, start + count)]]
 
 
 def sample(turn: Turn) -> Iterator[Progress]:
@@ -62,27 +39,50 @@ def sample(turn: Turn) -> Iterator[Progress]:
 
 
 def judge(turn: Turn) -> Iterator[Progress]:
-    """Every judge of the recipe scores every answer."""
+    """Every judge of the recipe scores every answer, the meta-judge what the first of them wrote, gold all of them.
+
+    Then the judges themselves are measured; HealthAlarm if one has crossed a red line.
+    """
     assert turn.policy is not None
     prompts = history.proposed(turn.store, turn.id)
     draw = turn.draw(turn.recipe.sampling, turn.seed)
-    for judge in turn.recipe.judges:
-        for done in judge_answers(turn, prompts, turn.policy, draw, judge):
-            yield turn.progress("judge", done, len(prompts))
+    tokens = 0
+    for judge in (*turn.recipe.judges, *([turn.recipe.gold] if turn.recipe.gold else [])):
+        made = 0
+        for done, made in judge_answers(turn, prompts, turn.policy, draw, judge, turn.seed):
+            yield turn.progress("judge", done, len(prompts), tokens + made)
+        tokens += made
+    if turn.recipe.meta:
+        made = 0
+        for done, made in judge_judgments(turn, turn.recipe.meta):
+            yield turn.progress("judge", done, len(prompts), tokens + made)
+        tokens += made
+    note = check_up(turn)
+    if note:
+        yield turn.progress("judge", len(prompts), len(prompts), tokens, note)
 
 
 def select(turn: Turn) -> Iterator[Progress]:
     """The filters keep what is worth learning and the pick makes a dataset of it, with one row for each decision."""
     if history.dataset_of(turn.store, turn.id):
         return
-    judged = history.judged(turn.store, turn.id, [judge.name for judge in turn.recipe.judges])
+    judges = [judge.name for judge in turn.recipe.judges]
+    judged = history.judged(turn.store, turn.id, judges)
     kept, selections = filtered(turn, judged)
-    picked = turn.recipe.pick(kept.lazy()).collect()
-    chats = judged.select("prompt", "chat").unique("prompt")
-    examples = picked.join(chats, on="prompt", maintain_order="left").with_columns(origin=pl.lit("synthetic"))
+    examples = with_chats(turn.recipe.pick(kept.lazy()).collect(), judged)
+    if turn.recipe.meta:
+        judgments = judged_judgments(turn, turn.recipe.meta)
+        examples = pl.concat([examples, with_chats(turn.recipe.meta.pick(judgments.lazy()).collect(), judgments)])
     turn.store.add_all({"selections": selections, **dataset_frames(turn, examples, "selected")})
-    note = f"{len(judged)} answers, {len(kept)} kept, {len(examples)} training rows"
+    silent = silence(judged, judges[0])
+    note = f"{len(judged)} answers, {len(kept)} kept, {len(examples)} training rows" + (f"; {silent}" if silent else "")
     yield turn.progress("select", len(judged), len(judged), note=note)
+
+
+def with_chats(picked: pl.DataFrame, judged: pl.DataFrame) -> pl.DataFrame:
+    """PICKED with the `chat` of each prompt and its `origin`."""
+    chats = judged.select("prompt", "chat").unique("prompt")
+    return picked.join(chats, on="prompt", maintain_order="left").with_columns(origin=pl.lit("synthetic"))
 
 
 def filtered(turn: Turn, judged: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -118,7 +118,7 @@ def spin(
     """
     first = check_all(recipe_at, iterations)
     store = Store(home / "flywheel.duckdb")
-    with contextlib.closing(engine or open_engine(first.engine)) as serving:
+    with contextlib.closing(Engines(engine or open_engine(first.engine))) as serving:
         for turn in turns(recipe_at, store, serving, home, iterations):
             for step in STEPS if turn.number else START:
                 yield from recorded(step, turn)
@@ -131,23 +131,8 @@ def recorded(step: Step, turn: Turn) -> Iterator[Progress]:
         for last in step(turn):
             yield last._replace(seconds=time.monotonic() - started)
     except Exception as error:
-        note_event(turn, step, "failure", last, time.monotonic() - started, f"{type(error).__name__}: {error}")
+        detail = f"{type(error).__name__}: {error}"
+        note_event(turn, step.__name__, "failure", detail, last, time.monotonic() - started)
         raise
     if last:
-        note_event(turn, step, "done", last, time.monotonic() - started, last.note)
-
-
-def note_event(turn: Turn, step: Step, kind: str, last: Progress | None, seconds: float, detail: str | None) -> None:
-    """One row of EVENTS."""
-    row = {
-        "run": turn.run,
-        "iteration": turn.number,
-        "step": step.__name__,
-        "kind": kind,
-        "rows": last.done if last else 0,
-        "tokens": last.tokens if last else 0,
-        "seconds": seconds,
-        "detail": detail,
-        "created_at": now(),
-    }
-    turn.store.add("events", pl.DataFrame([row], schema=EVENTS))
+        note_event(turn, step.__name__, "done", last.note, last, time.monotonic() - started)

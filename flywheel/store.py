@@ -25,7 +25,7 @@ from flywheel.lock import alone, when_free
 from flywheel.tables import KEYS, TABLES
 
 SCHEMA = Path(__file__).parent / "schema"
-SHARED = {"generations": ("checkpoint", "draw")}
+SHARED = dict.fromkeys(("generations", "judgments"), ("checkpoint", "draw"))
 """Columns that a batch has in common and that its keys hash: they tell which old rows can be the same at all."""
 ROW_GROUP = 10240
 """Rows that DuckDB stores together. It merges what several batches left until a group has that many, so each row is
@@ -81,6 +81,12 @@ class Store:
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection that only reads, for several questions about one state; nobody writes while it is open."""
         with self._open(read_only=True) as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection that alone has the file, attached to it as `store`: for its upkeep, not for rows."""
+        with self._open(read_only=False) as connection:
             yield connection
 
     @contextlib.contextmanager

@@ -7,6 +7,7 @@ row's content, so making a row again is a no-op and a resume is a re-run.
 
 import hashlib
 import json
+import string
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,9 @@ Chat = list[Message]
 MESSAGE = pl.Struct({"role": pl.String, "content": pl.String})
 CHAT = pl.List(MESSAGE)
 TIME = pl.Datetime("us")
+LETTERS = string.digits + string.ascii_letters
+DIFFICULTY = ("0-25%", "25-50%", "50-75%", "75-100%")
+"""Prompts by the share of their answers that are right; a border counts upwards."""
 
 
 def schema(columns: Mapping[str, Any]) -> pl.Schema:
@@ -67,7 +71,7 @@ GENERATIONS = schema(
         "created_at": TIME,
     }
 )
-JUDGMENTS = schema(
+VOTES = schema(
     {
         "generation": pl.String,
         "judge": pl.String,
@@ -75,9 +79,13 @@ JUDGMENTS = schema(
         "score": pl.Float64,  # NULL unless status is ok: a failed judgment is never a number
         "status": pl.String,  # ok | unparsable | timeout | error | refused
         "detail": pl.String,  # what the judge read or why it failed, or NULL
-        "trace": pl.String,  # the generation that holds the judge's words, or NULL for a rule
+        "trace": pl.String,  # the generation that holds the judge's words, or NULL where it wrote none
     }
 )
+"""What a judge says of generations."""
+DRAWN = schema({"prompt": pl.String, "checkpoint": pl.String, "draw": pl.String, "index": pl.Int32})
+"""How a generation was drawn; kept with its judgments, so that questions about millions of scores are quick."""
+JUDGMENTS = schema({**VOTES, **DRAWN})
 COMPARISONS = schema(
     {
         "a": pl.String,
@@ -195,6 +203,57 @@ EVENTS = schema(
         "created_at": TIME,
     }
 )
+HEALTH = schema(
+    {
+        "run": pl.String,
+        "iteration": pl.Int32,  # its number
+        "judge": pl.String,
+        "measure": pl.String,  # one of MEASURES
+        "value": pl.Float64,  # NULL where it cannot be told, as with one class only
+        "low": pl.Float64,  # of the 95% interval, or NULL
+        "high": pl.Float64,
+        "n": pl.Int64,  # answers, pairs, votes or verdicts that it rests on
+    }
+)
+MEASURES: Mapping[str, str] = {
+    "accuracy": "share of the answers that it accepts, above the middle of its scale, or rejects as gold does",
+    "kappa": "the same beyond chance (Cohen): 0 is chance, 1 is perfect",
+    "accuracy lost": "the best accuracy of the iterations before, minus this one",
+    "spearman": "rank correlation of its scores with gold",
+    "ranking": "share of the pairs of a right and a wrong answer to a prompt in the right order; ties are half",
+    "verdict accuracy": "share of its verdicts between a right and a wrong answer for the right one; a tie is half",
+    "true positives": "share of the right answers that it accepts",
+    "false positives": "share of the wrong answers that it accepts",
+    "precision": "share of the answers that it accepts that are right",
+    **{f"precision {bin}": f"the same for prompts of which {bin} of the answers are right" for bin in DIFFICULTY},
+    **{
+        f"implied precision {bin}": "what true and false positives make of that share of right answers"
+        for bin in DIFFICULTY
+    },
+    "calibration error": "mean distance of the score, on a scale from 0 to 1, from the share of right answers (ECE)",
+    "generosity": "mean of score minus gold, both on a scale from 0 to 1",
+    "verbosity": "standardised slope of the score over the logarithm of the answer's length",
+    "verbosity at equal gold": "the same with gold held fixed",
+    "self-preference": "mean score of answers by its own weights minus that of others, at equal gold",
+    "flip rate": "share of the pairs whose verdict changes with the order in which they are shown",
+    "first slot": "share of the verdicts, ties aside, for the answer that was shown first",
+    "anchoring": "share of a meta-judge's verdicts, ties aside, for the judgment with the higher score",
+    "retest difference": "mean distance of two votes on an answer",
+    "retest alpha": "agreement of the votes on an answer beyond chance (Krippendorff, interval scale)",
+    "failed": "share of the votes, or verdicts, that gave nothing; by status, if there was any, in the next four",
+    "unparsable": "share that could not be read",
+    "timeout": "share that took too long",
+    "error": "share that failed",
+    "refused": "share that was refused",
+    "score": "mean score of the answers",
+    "deviation": "standard deviation of the score between answers",
+    "drift": "change of the mean score since the first iteration, in standard deviations of that one",
+    "saturation": "share of the votes at the top of its scale",
+    "right": "of the gold judge: share of the answers that are right; one without a score is not",
+}
+"""What `health` tells of a judge. Gold is the gold judge's score, 0 for what a rule finds no answer in; an
+answer is right if that is above the middle. Where judge or gold say nothing, an answer does not count, but in `right`.
+"""
 
 TABLES: Mapping[str, pl.Schema] = {
     "prompts": PROMPTS,
@@ -215,6 +274,7 @@ TABLES: Mapping[str, pl.Schema] = {
     "proposals": PROPOSALS,
     "decisions": DECISIONS,
     "events": EVENTS,
+    "health": HEALTH,
 }
 KEYS: Mapping[str, tuple[str, ...]] = {
     "prompts": ("id",),
@@ -235,6 +295,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "proposals": ("iteration", "position"),
     "decisions": ("iteration",),
     "events": (),
+    "health": ("run", "iteration", "judge", "measure"),
 }
 """What identifies a row. Adding a row whose key is there already changes nothing."""
 
@@ -250,6 +311,11 @@ ANSWERS = schema(
         "logprob": pl.Float64,
     }
 )
+WRITTEN = schema({**PROMPTS, "reason": pl.String})
+"""What a proposer read of replies: prompts, and why those that are of no use are not; NULL where they can be used."""
+REPLIES = schema({**ANSWERS, "generation": pl.String, "logprobs": pl.List(pl.Float64)})
+"""ANSWERS to a judge's questions with the id under which each is stored; NULL where the question was a likelihood, for
+which `text` is the message that was asked about, `logprob` is of all its tokens, and `logprobs` is of each of them."""
 SUBJECTS = schema(
     {
         "generation": pl.String,
@@ -265,8 +331,9 @@ SUBJECTS = schema(
     }
 )
 VOTE = pl.Struct({"judge": pl.String, "vote": pl.Int32, "score": pl.Float64, "status": pl.String})
-JUDGED = schema({**SUBJECTS, "score": pl.Float64, "votes": pl.List(VOTE)})
-"""SUBJECTS with `score`, the mean of the first judge's valid votes (NULL if there is none), and all `votes`."""
+JUDGED = schema({**SUBJECTS, "score": pl.Float64, "deviation": pl.Float64, "votes": pl.List(VOTE)})
+"""SUBJECTS with `score` and `deviation`, mean and sample standard deviation of the first judge's valid votes to nine
+decimals (NULL with fewer than one and two of them), and all `votes`."""
 PICKED = schema(
     {
         "prompt": pl.String,
@@ -280,10 +347,19 @@ WORKED = schema({"chat": CHAT, "completion": pl.String})
 """Worked examples: what a warm start learns from."""
 
 
-def content_id(*parts: Any) -> str:
-    """20 hex digits (80 bits) that name `parts`: JSON values, told apart by type and order."""
+def content_number(*parts: Any) -> int:
+    """72 bits that stand for `parts`: JSON values, told apart by type and order."""
     text = json.dumps(parts, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=10).hexdigest()
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=9).digest(), "big")
+
+
+def content_id(*parts: Any) -> str:
+    """12 letters and digits (71 bits) that name `parts`. DuckDB compares texts of up to 12 bytes without a detour."""
+    number, id = content_number(*parts), ""
+    for _ in range(12):
+        number, digit = divmod(number, len(LETTERS))
+        id += LETTERS[digit]
+    return id
 
 
 def prompt_id(chat: Sequence[Mapping[str, str]]) -> str:
@@ -298,7 +374,7 @@ def generation_id(prompt: str, checkpoint: str, draw: str, index: int) -> str:
 
 def request_seed(draw: str, prompt: str) -> int:
     """The seed of one prompt's request, below 2**31: one seed for all prompts would correlate their draws."""
-    return int(content_id("seed", draw, prompt)[:8], 16) & 0x7FFF_FFFF
+    return content_number("seed", draw, prompt) & 0x7FFF_FFFF
 
 
 def prompts_frame(rows: Iterable[Mapping[str, Any]], source: str) -> pl.DataFrame:

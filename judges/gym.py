@@ -11,7 +11,7 @@ import polars as pl
 from flywheel.errors import EngineMissing, RecipeError
 from flywheel.recipe import named
 from flywheel.tables import Chat
-from judges.rules import Verdict, after_last, judgments
+from judges.rules import Verdict, after_last, votes
 
 Score = Callable[[str, Mapping[str, Any]], float]
 
@@ -41,9 +41,9 @@ class Gym:
         return []
 
     def read(self, subjects: pl.DataFrame, replies: pl.DataFrame | None) -> pl.DataFrame:
-        """JUDGMENTS of SUBJECTS. Raises EngineMissing if reasoning-gym is not installed."""
+        """VOTES on SUBJECTS. Raises EngineMissing if reasoning-gym is not installed."""
         pairs = zip(subjects["text"], subjects["meta"], strict=True)
-        return judgments(self.name, subjects, (self._verdict(text, meta) for text, meta in pairs))
+        return votes(self.name, subjects, (self._verdict(text, meta) for text, meta in pairs))
 
     def _verdict(self, text: str, meta: str | None) -> Verdict:
         try:

@@ -6,16 +6,9 @@ which it dies, costs a worker and is `timeout` or `error`; the others never noti
 
 import importlib.util
 import json
-import os
 import re
-import select
-import subprocess
 import sys
-import time
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -23,16 +16,14 @@ from typing import NamedTuple
 
 import polars as pl
 
-from flywheel.errors import EngineError, EngineMissing, RecipeError
-from flywheel.leash import leashed
+from flywheel.errors import EngineMissing, RecipeError
 from flywheel.recipe import named
 from flywheel.tables import Chat
-from judges.rules import Verdict, judgments, spelled
+from judges.rules import Verdict, last, spelled, votes
+from judges.workers import Workers
 
-WORKERS = max(1, min(4, os.cpu_count() or 1))
 SHARE = 50
 """Items that are worth the second in which another worker starts."""
-START_SECONDS = 120.0
 LONGEST = 1000
 """Characters of the longest answer that is compared."""
 TAIL = 2000
@@ -78,11 +69,11 @@ class MathVerify:
         return []
 
     def read(self, subjects: pl.DataFrame, replies: pl.DataFrame | None) -> pl.DataFrame:
-        """JUDGMENTS of SUBJECTS. Raises EngineMissing if math-verify is not installed."""
+        """VOTES on SUBJECTS. Raises EngineMissing if math-verify is not installed."""
         found = [_item(*pair) for pair in zip(subjects["text"], subjects["reference"], strict=True)]
         items = list(dict.fromkeys(one for one in found if isinstance(one, Item)))  # many answers are the same
         graded = dict(zip(items, grade(items, self.timeout), strict=True))
-        return judgments(self.name, subjects, (graded[one] if isinstance(one, Item) else one for one in found))
+        return votes(self.name, subjects, (graded[one] if isinstance(one, Item) else one for one in found))
 
 
 def grade(items: Sequence[Item], timeout: float) -> list[Verdict]:
@@ -91,58 +82,10 @@ def grade(items: Sequence[Item], timeout: float) -> list[Verdict]:
         return []
     if importlib.util.find_spec("math_verify") is None:
         raise EngineMissing("MathVerify needs math-verify, which is not installed: pip install 'flywheel[tasks]'")
-    waiting, verdicts = deque(enumerate(items)), dict[int, Verdict]()
-    workers = min(WORKERS, 1 + len(items) // SHARE)
-    with ThreadPoolExecutor(workers) as threads:
-        try:
-            for thread in [threads.submit(_drain, waiting, verdicts, timeout) for _ in range(workers)]:
-                thread.result()
-        finally:
-            waiting.clear()  # after an error or Ctrl-C the other threads end with the item that they are at
-    return [verdicts[number] for number in range(len(items))]
-
-
-def _drain(waiting: "deque[tuple[int, Item]]", verdicts: dict[int, Verdict], timeout: float) -> None:
-    """Grade what is waiting, with a new worker whenever one had to be given up."""
-    while waiting:
-        with _worker() as worker:
-            for number, item in _take(waiting):
-                reply = _ask(worker, item, timeout)
-                verdicts[number] = _verdict(reply, timeout)
-                if not reply:
-                    break
-
-
-def _take(waiting: "deque[tuple[int, Item]]") -> Iterator[tuple[int, Item]]:
-    with suppress(IndexError):  # another thread may take the last one
-        while True:
-            yield waiting.popleft()
-
-
-@contextmanager
-def _worker() -> Iterator["subprocess.Popen[bytes]"]:
-    """A worker that has imported everything. By its path, since a folder with a math.py must not be searched first."""
-    argv = [sys.executable, "-P", str(Path(__file__).with_name("math_worker.py"))]
-    pipe = subprocess.PIPE
-    with leashed(argv, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, bufsize=0) as worker:
-        try:
-            if not _line(worker, START_SECONDS):
-                raise EngineError(f"math-verify did not start within {START_SECONDS:g} s: try {' '.join(argv)}")
-            yield worker
-        finally:
-            for end in (worker.stdin, worker.stdout):
-                if end is not None:
-                    end.close()
-
-
-def _ask(worker: "subprocess.Popen[bytes]", item: Item, timeout: float) -> bytes | None:
-    """The worker's reply; empty if it died, None if it thinks for longer."""
-    assert worker.stdin is not None
-    try:
-        worker.stdin.write(json.dumps(item._asdict()).encode() + b"\n")
-    except BrokenPipeError:
-        return b""
-    return _line(worker, timeout)
+    # By its path, since a folder with a math.py must not be searched first.
+    workers = Workers([sys.executable, "-P", str(Path(__file__).with_name("math_worker.py"))], timeout, SHARE)
+    requests = [json.dumps(item._asdict()).encode() for item in items]
+    return [_verdict(reply, timeout) for reply in workers.replies(requests)]
 
 
 def _verdict(reply: bytes | None, timeout: float) -> Verdict:
@@ -152,20 +95,6 @@ def _verdict(reply: bytes | None, timeout: float) -> Verdict:
         return Verdict("error", None, "the comparison ended its process")
     verdict = Verdict(**json.loads(reply))
     return verdict._replace(detail=_spelled(verdict.detail)) if verdict.status == "ok" else verdict
-
-
-def _line(worker: "subprocess.Popen[bytes]", seconds: float) -> bytes | None:
-    """The next line that the worker writes; empty if it ended, None if it takes longer."""
-    assert worker.stdout is not None
-    line, deadline = b"", time.monotonic() + seconds
-    while not line.endswith(b"\n"):
-        if not select.select([worker.stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            return None
-        piece = os.read(worker.stdout.fileno(), 65536)
-        if not piece:
-            return b""
-        line += piece
-    return line
 
 
 def _item(text: str, reference: str | None) -> Item | Verdict:
@@ -185,10 +114,10 @@ def _item(text: str, reference: str | None) -> Item | Verdict:
 
 def _boxed(text: str) -> str | None:
     """What stands in the last \\boxed{}; to the end of the line where no brace closes it; None if there is nothing."""
-    last = _last(BOXED, text)
-    if last is None:
+    box = last(BOXED, text)
+    if box is None:
         return None
-    rest, depth = text[last.end() : last.end() + LONGEST + 1], 1
+    rest, depth = text[box.end() : box.end() + LONGEST + 1], 1
     for brace in BRACE.finditer(rest):
         depth += {"{": 1, "}": -1}.get(brace[0], 0)
         if depth == 0:
@@ -198,8 +127,8 @@ def _boxed(text: str) -> str | None:
 
 def _marked(text: str, marker: re.Pattern[str]) -> str | None:
     """The first line with anything on it after the last marker, or None."""
-    last = _last(marker, text)
-    return None if last is None else text[last.end() :].strip().partition("\n")[0].strip() or None
+    mark = last(marker, text)
+    return None if mark is None else text[mark.end() :].strip().partition("\n")[0].strip() or None
 
 
 def _tail(text: str) -> str:
@@ -208,10 +137,6 @@ def _tail(text: str) -> str:
         return text.strip()
     gap = re.search(r"\s", text[-TAIL:])
     return text[-TAIL:][gap.end() :].strip() if gap else ""
-
-
-def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
-    return next(iter(deque(pattern.finditer(text), maxlen=1)), None)
 
 
 def _spelled(detail: str | None) -> str | None:

@@ -17,7 +17,7 @@ import polars as pl
 
 from flywheel.errors import RecipeError
 from flywheel.recipe import named
-from flywheel.tables import JUDGMENTS, Chat
+from flywheel.tables import VOTES, Chat
 
 NUMBER = re.compile(
     r"(?P<sign>(?<![\w.)\]])[-\u2212])?"  # not the hyphen of "3-4"
@@ -37,13 +37,13 @@ class Verdict(NamedTuple):
     detail: str | None
 
 
-def judgments(judge: str, subjects: pl.DataFrame, verdicts: Iterable[Verdict]) -> pl.DataFrame:
-    """JUDGMENTS, one vote for each of SUBJECTS, in their order."""
+def votes(judge: str, subjects: pl.DataFrame, verdicts: Iterable[Verdict]) -> pl.DataFrame:
+    """VOTES, one for each of SUBJECTS, in their order."""
     rows = [
         (generation, judge, 0, verdict.score, verdict.status, verdict.detail, None)
         for generation, verdict in zip(subjects["generation"], verdicts, strict=True)
     ]
-    return pl.DataFrame(rows, schema=JUDGMENTS, orient="row")
+    return pl.DataFrame(rows, schema=VOTES, orient="row")
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,9 @@ class Exact:
         return []
 
     def read(self, subjects: pl.DataFrame, replies: pl.DataFrame | None) -> pl.DataFrame:
-        """JUDGMENTS of SUBJECTS."""
+        """VOTES on SUBJECTS."""
         pairs = zip(subjects["text"], subjects["reference"], strict=True)
-        return judgments(self.name, subjects, (self._verdict(text, reference) for text, reference in pairs))
+        return votes(self.name, subjects, (self._verdict(text, reference) for text, reference in pairs))
 
     def _verdict(self, text: str, reference: str | None) -> Verdict:
         if reference is None:
@@ -120,9 +120,9 @@ class Numeric:
         return []
 
     def read(self, subjects: pl.DataFrame, replies: pl.DataFrame | None) -> pl.DataFrame:
-        """JUDGMENTS of SUBJECTS."""
+        """VOTES on SUBJECTS."""
         pairs = zip(subjects["text"], subjects["reference"], strict=True)
-        return judgments(self.name, subjects, (self._verdict(text, reference) for text, reference in pairs))
+        return votes(self.name, subjects, (self._verdict(text, reference) for text, reference in pairs))
 
     def _verdict(self, text: str, reference: str | None) -> Verdict:
         if reference is None:
@@ -152,7 +152,12 @@ def first_number(text: str) -> Fraction | None:
 
 def last_number(text: str) -> Fraction | None:
     """The last number of a text, or None if there is none or it is too long to be an answer."""
-    return _value(next(iter(deque(NUMBER.finditer(text), maxlen=1)), None))
+    return _value(last(NUMBER, text))
+
+
+def last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    """The last match, or None."""
+    return next(iter(deque(pattern.finditer(text), maxlen=1)), None)
 
 
 def spelled(number: Fraction) -> str:

@@ -102,9 +102,20 @@ def test_people_see_a_line_for_each_iteration_and_the_way_to_the_history(
     lines = shown(happening()).splitlines()
     assert lines[0] == "examine: the base solves 0.100"
     assert re.fullmatch(r" *iteration +exam +points .* decision", lines[1])
-    assert re.fullmatch(r" *1 +0\.900 +\+80\.0 \(\+60\.0 to \+100\.0\) +0\.008 +6/16 +6 +250 +3\.1 +promote", lines[4])
+    assert re.fullmatch(
+        r" *1 +0\.900 +\+80\.0 \(\+60\.0 to \+100\.0\) +0\.008 +- +6/16 +6 +250 +3\.1 +promote", lines[4]
+    )
     assert lines[5] == "small: 1 iterations, the policy is now abc"
     assert lines[6:8] == ["Every row of it is in runs/flywheel.duckdb. Ask it:", '  flywheel sql "from progress"']
+
+
+def test_the_judges_agreement_and_the_alarms_stand_with_the_iteration() -> None:
+    notes = "alarm: j: kappa is 0.3\nred alarm: j: failed is 1"
+    row = PROGRESS.to_dicts()[1] | {"agreement": 0.873, "notes": notes}
+    end = show.Event("end", {"sentence": "done", "store": "s"})
+    lines = shown(iter([show.Event("iteration", row), end])).splitlines()
+    assert " 0.873 " in lines[1] and [line.strip() for line in lines[2:4]] == notes.splitlines()
+    assert "\x1b[1;31m" in shown(iter([show.Event("iteration", row), end]), terminal=True)
 
 
 def test_without_a_terminal_there_is_no_colour_and_no_bar(happening: Callable[[], Iterator[show.Event]]) -> None:
@@ -255,6 +266,7 @@ def test_help_is_instant() -> None:
     assert after.children_user + after.children_system - before.children_user - before.children_system < 1.0
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_early_is_no_error(home: Path) -> None:
     argv = [sys.executable, "-m", "flywheel.cli", "sql", "from range(200000)", "--csv", "--home", str(home)]
     reader = subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -113,6 +113,7 @@ def load(server: Server, **options: Any) -> ServedModel:
     return Endpoint(server.url, **options).load("toy-model")
 
 
+@pytest.mark.slow
 def test_answers_come_in_the_order_of_chats_and_indices(server: Server) -> None:
     model = load(server)
     frame = model.chat(CHATS, Sampling(n=2, stop=("x",), top_k=5), SEEDS)
@@ -137,6 +138,7 @@ def test_a_server_that_knows_no_n_is_asked_again_with_the_next_seeds(server: Ser
     assert [(body["n"], body["seed"]) for body in server.asked] == [(3, 5), (2, 6), (1, 7)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "trouble",
     [
@@ -165,6 +167,7 @@ def test_trouble_that_stays_is_told(server: Server) -> None:
         load(server, attempts=3).chat(CHATS[:1], Sampling(), [1])
 
 
+@pytest.mark.slow
 def test_a_slow_server_is_not_waited_for_forever(server: Server) -> None:
     model = load(server, timeout=0.2, attempts=2)
     server.delay = 1.0
@@ -182,6 +185,7 @@ def test_nobody_there(server: Server) -> None:
         Endpoint("http://host:not-a-port")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "message", "error", "told"),
     [
@@ -198,6 +202,7 @@ def test_refusals_are_told_at_once(server: Server, status: int, message: str, er
     assert len(server.asked) == 1
 
 
+@pytest.mark.slow
 def test_answers_that_came_are_not_asked_for_again(server: Server) -> None:
     endpoint = Endpoint(server.url, attempts=1, concurrency=1)
     server.replies = [reply(completion({"messages": CHATS[0], "seed": 100}, 1)), reply("no", 500)]
@@ -208,6 +213,7 @@ def test_answers_that_came_are_not_asked_for_again(server: Server) -> None:
     assert [body["seed"] for body in server.asked[before:]] == SEEDS[1:]
 
 
+@pytest.mark.slow
 def test_no_more_requests_at_once_than_allowed(server: Server) -> None:
     server.delay = 0.02
     load(server, concurrency=3).chat(CHATS * 3, Sampling(), SEEDS * 3)

@@ -126,7 +126,7 @@ def test_answers_have_their_schema_and_order(case: Case) -> None:
 def test_the_card_names_engine_template_and_context(case: Case) -> None:
     card = case.model.card
     assert card.engine.startswith(f"{case.name} ")
-    assert len(card.template) == 20 or case.name == card.template == "endpoint"
+    assert len(card.template) == 12 or case.name == card.template == "endpoint"
     assert card.context == CONTEXT
 
 

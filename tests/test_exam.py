@@ -69,6 +69,12 @@ def test_a_prompt_without_final_answers_is_wrong_but_a_judge_that_reads_none_giv
     assert maj_at_k(both.with_columns(detail=pl.lit(None, pl.String)), 2)["majority"].to_list() == [None, None]
 
 
+def test_an_answer_that_could_not_be_read_does_not_vote() -> None:
+    unread = pl.DataFrame({"prompt": ["p", "p"], "index": [1, 2], "score": [None, None], "detail": ["no number"] * 2})
+    answers = pl.concat([votes("4"), unread.cast(votes("4").schema)])
+    assert maj_at_k(answers, 3)["majority"].to_list() == [True]
+
+
 def test_grades_count_a_missing_judgment_as_unscored_and_not_right() -> None:
     graded = grade(pl.concat([votes("4", None, "5", "4"), votes("5", "5", prompt="q")]), "c", "e")
     assert graded.schema == GRADES
@@ -116,6 +122,7 @@ def test_exams_with_different_items_cannot_be_compared() -> None:
         compare(grades([]), grades([]))
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_true_difference_about_as_often_as_it_says() -> None:
     rng = np.random.default_rng(0)
     chances = [0.25, 0.60, 0.15]  # gained, same, lost: the true difference is 0.10

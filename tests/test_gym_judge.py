@@ -9,7 +9,7 @@ import reasoning_gym
 
 from data.procedural import SUMS, WORDS, Procedural, Worked
 from flywheel.errors import RecipeError
-from flywheel.tables import JUDGMENTS, SUBJECTS
+from flywheel.tables import SUBJECTS, VOTES
 from judges.gym import Gym
 
 
@@ -21,7 +21,7 @@ def subjects(*pairs: tuple[str, str | None]) -> pl.DataFrame:
 
 def verdict(text: str, meta: str | None) -> tuple[str, float | None, str | None]:
     judged = Gym().read(subjects((text, meta)), None)
-    assert judged.schema == JUDGMENTS
+    assert judged.schema == VOTES
     assert judged.select("generation", "judge", "vote", "trace").row(0) == ("g0", "Gym()", 0, None)
     return judged.select("status", "score", "detail").row(0)
 

@@ -13,14 +13,14 @@ from flywheel.check import check
 from flywheel.errors import RecipeError, SourceError
 from flywheel.load import load
 from flywheel.overrides import override
-from flywheel.recipe import POLICY, Lora, Recipe, Sampling, Scratch, Sft, WarmStart, describe
+from flywheel.recipe import POLICY, Asked, Lora, Recipe, Sampling, Scratch, Sft, WarmStart, describe
 from flywheel.tables import PROMPTS, WORKED
 
 FILE = '''
 """A recipe for tests."""
 from dataclasses import dataclass
 import polars as pl
-from flywheel.recipe import Exam, Recipe, Sampling, Scratch, Sft
+from flywheel.recipe import Asked, Exam, Recipe, Sampling, Scratch, Sft
 from flywheel.tables import WORKED, prompts_frame
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Counted:
 
 @dataclass(frozen=True)
 class Exact:
-    model: str | None = None
+    model: Asked | None = None
     name: str = "exact"
     def ask(self, subjects): return []
     def read(self, subjects, replies): return subjects
@@ -201,8 +201,8 @@ def problems(recipe: Recipe) -> str:
 
 
 def test_all_reasons_are_told_together(recipe: Recipe) -> None:
-    scratch, judge = recipe.base, override(recipe.exam, ["judge.model=policy"]).judge
-    assert isinstance(scratch, Scratch) and judge.model == POLICY
+    scratch, judge = recipe.base, replace(recipe.exam.judge, model=Asked(weights=POLICY))
+    assert isinstance(scratch, Scratch)
     wrong = replace(
         recipe,
         name="a b",

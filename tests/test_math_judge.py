@@ -13,10 +13,11 @@ import polars as pl
 import pytest
 
 import judges.math
+import judges.workers
 from flywheel.errors import EngineError, EngineMissing, RecipeError
 from flywheel.leash import leashed
 from flywheel.recipe import Judge
-from flywheel.tables import JUDGMENTS, SUBJECTS
+from flywheel.tables import SUBJECTS, VOTES
 from judges.math import Item, MathVerify, grade
 from judges.rules import Verdict
 
@@ -32,7 +33,7 @@ def judged(pairs: Sequence[tuple[str, str | None]], timeout: float = 5.0) -> lis
     judge = MathVerify(timeout)
     rows = [{"generation": f"g{i}", "text": text, "reference": gold} for i, (text, gold) in enumerate(pairs)]
     result = judge.read(pl.DataFrame(rows, schema=SUBJECTS, orient="row"), None)
-    assert result.schema == JUDGMENTS
+    assert result.schema == VOTES
     assert result["generation"].to_list() == [f"g{i}" for i in range(len(pairs))]
     assert set(result["judge"]) <= {judge.name}
     return result.select("status", "score", "detail").rows()
@@ -137,7 +138,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
             groups.append(process.pid)
             yield process
 
-    monkeypatch.setattr(judges.math, "leashed", counting)
+    monkeypatch.setattr(judges.workers, "leashed", counting)
     yield groups
 
 

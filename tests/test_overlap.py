@@ -126,12 +126,14 @@ def obvious(train: list[str], exam: list[str], n: int) -> set[int]:
 TEXTS = st.lists(st.lists(st.sampled_from("abc"), max_size=9).map(" ".join), min_size=1, max_size=9, unique=True)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(train=TEXTS, exam=TEXTS, n=st.integers(1, 4))
 def test_a_slow_and_obvious_search_finds_the_same(train: list[str], exam: list[str], n: int) -> None:
     assert {row for row, _, _ in pairs(train, exam, n) if train[row]} == obvious(train, exam, n)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DATA.exists(), reason=f"GSM8K is not at {DATA}: set FLYWHEEL_TEST_DATA to the folder of gsm8k/")
 def test_gsm8k_is_compared_in_seconds_and_shares_four_prompts() -> None:
     train, exam = (asked(*pl.read_ndjson(DATA / f"{part}.jsonl")["question"].to_list()) for part in ("train", "test"))

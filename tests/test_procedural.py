@@ -71,6 +71,7 @@ def test_a_family_without_words_of_its_own_asks_in_those_of_reasoning_gym() -> N
     assert chat[0]["content"].startswith("Find the Greatest Common Divisor (GCD)")
 
 
+@pytest.mark.slow
 def test_a_family_that_is_exhausted_says_how_many_problems_it_has() -> None:
     few = replace(SUMS, settings={"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1})
     with pytest.raises(SourceError, match=r"chain_sum has only \d+ different problems in its part 'exam', not 50"):

@@ -8,7 +8,7 @@ import pytest
 
 from flywheel.errors import RecipeError
 from flywheel.recipe import Judge
-from flywheel.tables import JUDGMENTS, SUBJECTS
+from flywheel.tables import SUBJECTS, VOTES
 from judges.rules import Exact, Numeric, first_number, last_number, spelled
 
 
@@ -20,7 +20,7 @@ def subjects(*pairs: tuple[str, str | None]) -> pl.DataFrame:
 
 def verdict(judge: Judge, text: str, reference: str | None) -> tuple[str, float | None, str | None]:
     judged = judge.read(subjects((text, reference)), None)
-    assert judged.schema == JUDGMENTS
+    assert judged.schema == VOTES
     assert judged.select("generation", "judge", "vote", "trace").row(0) == ("g0", judge.name, 0, None)
     return judged.select("status", "score", "detail").row(0)
 
@@ -106,7 +106,7 @@ def test_rows_keep_their_order_and_none_is_lost() -> None:
     assert judged["generation"].to_list() == ["g0", "g1", "g2", "g3"]
     assert judged["score"].to_list() == [1.0, None, 0.0, None]
     assert judged.filter(pl.col("status") != "ok")["score"].null_count() == 2
-    assert Numeric().read(subjects(), None).schema == JUDGMENTS
+    assert Numeric().read(subjects(), None).schema == VOTES
 
 
 def test_another_rule_has_another_name() -> None:

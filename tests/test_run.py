@@ -49,7 +49,7 @@ def test_a_run_prints_a_line_for_each_iteration_and_the_way_to_its_history(home:
     assert "\x1b" not in printed
     assert len(re.findall(r"^ +[012]  +0\.\d{3} .*(promote|hold|roll back)$", printed, re.MULTILINE)) == 3
     assert re.search(r"^examine: promoted: solves 0\.\d+, the incumbent 0\.\d+: \+", printed, re.MULTILINE)
-    assert re.search(r"^toy: 2 iterations, the policy is now [0-9a-f]{20}: solves .* points", printed, re.MULTILINE)
+    assert re.search(r"^toy: 2 iterations, the policy is now [0-9A-Za-z]{12}: solves .* points", printed, re.MULTILINE)
     for question in re.findall(r'^  flywheel sql "(.+)"$', printed, re.MULTILINE):
         assert flywheel("sql", question, "--csv", home=home).stdout.count("\n") > 1, question
 

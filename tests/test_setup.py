@@ -193,6 +193,7 @@ def imported() -> Iterator[tuple[str, str]]:
             yield from ((str(path.relative_to(ROOT)), name.partition(".")[0]) for name in names)
 
 
+@pytest.mark.slow
 def test_every_library_that_is_imported_is_declared() -> None:
     known = {canonicalize_name(one.name) for one in declared(*PROJECT["optional-dependencies"])}
     homes = packages_distributions()

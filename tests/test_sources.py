@@ -60,6 +60,19 @@ def test_the_reference_is_what_stands_after_the_last_marker(tmp_path: Path) -> N
     assert "lacks '@.*' in rows 1, 2, counted from 1" in complaint(Jsonl(path, reference_after="@.*"))
 
 
+def test_several_columns_become_the_fields_of_meta(tmp_path: Path) -> None:
+    row = {"text": "Add one.", "test_list": ["assert f(1) == 2", "assert f('é')"], "entry": "f", "none": None}
+    lines, table = written(tmp_path / "rows.jsonl", row), tmp_path / "rows.parquet"
+    pl.DataFrame([row], schema_overrides={"none": pl.String}).write_parquet(table)
+    columns: dict[str, Any] = {"prompt": "text", "reference": None, "meta": ("test_list", "entry", "none")}
+    for source in (Jsonl(lines, **columns), Parquet(table, **columns)):
+        meta = json.loads(source()["meta"][0])
+        tests = meta.pop("test_list")
+        assert (json.loads(tests) if isinstance(tests, str) else tests) == row["test_list"]
+        assert meta == {"entry": "f", "none": None}
+    assert "has no column 'tests'" in complaint(Jsonl(lines, prompt="text", reference=None, meta=("entry", "tests")))
+
+
 def test_numbers_and_text_may_stand_in_one_column(tmp_path: Path) -> None:
     path = written(
         tmp_path / "rows.jsonl", *({"question": f"{i}?", "answer": a} for i, a in enumerate([18, "18", 2.5]))
@@ -183,6 +196,7 @@ class Numbered:
         return prompts_frame(({"chat": [{"role": "user", "content": f"{i}"}]} for i in range(self.count)), "numbers")
 
 
+@pytest.mark.slow
 @given(count=st.integers(50, 300), more=st.integers(0, 100), share=st.floats(0.2, 0.8))
 def test_a_split_is_a_partition_that_stays_when_rows_are_added(count: int, more: int, share: float) -> None:
     train, exam = (set(Split(Numbered(count), part, share)()["id"]) for part in ("train", "exam"))
@@ -192,6 +206,7 @@ def test_a_split_is_a_partition_that_stays_when_rows_are_added(count: int, more:
     assert train <= set(Split(Numbered(count + more), "train", share)()["id"])
 
 
+@pytest.mark.slow
 def test_the_exam_has_about_its_share() -> None:
     assert 900 < Split(Numbered(10_000), "exam")().height < 1100
 

@@ -12,10 +12,11 @@ from flywheel import history
 from flywheel.engines.toy import Toy, write_weights
 from flywheel.errors import EngineError, RecipeError
 from flywheel.load import load
-from flywheel.recipe import Recipe
+from flywheel.recipe import BASE, Asked, Recipe, Sampling
 from flywheel.steps import spin
 from flywheel.store import Store
 from flywheel.turn import Progress
+from judges.rubric import Rubric
 from tests.bars.kill import differences
 
 At = Callable[[int], Recipe]
@@ -51,6 +52,7 @@ def test_a_run_leaves_every_row_that_it_made(toy: At, tmp_path: Path) -> None:
     assert one(store, "select count(*) from generations where finish_reason is null or engine = ''") == 0
 
 
+@pytest.mark.slow
 def test_only_right_answers_train_and_at_most_the_cap_for_each_prompt(toy: At, tmp_path: Path) -> None:
     store = finished(toy, tmp_path)
     rows = store.sql("""select e.prompt, e.chosen, g.text, j.score from examples e
@@ -59,12 +61,14 @@ def test_only_right_answers_train_and_at_most_the_cap_for_each_prompt(toy: At, t
     assert rows["prompt"].value_counts()["count"].max() <= 2
 
 
+@pytest.mark.slow
 def test_what_the_filters_dropped_is_told_with_its_reason(toy: At, tmp_path: Path) -> None:
     store = finished(toy, tmp_path)
     dropped = store.sql("select filter, reason from selections where not kept group by all order by all")
     assert dropped.rows() == [("Cap(n=2)", "dropped by Cap(n=2)"), ("Correct()", "dropped by Correct()")]
 
 
+@pytest.mark.slow
 def test_a_second_run_of_the_same_recipe_makes_nothing(toy: At, tmp_path: Path) -> None:
     finished(toy, tmp_path)
     assert list(spin(toy, tmp_path)) == []
@@ -107,6 +111,7 @@ class Broken(Toy):
         raise EngineError("no engine today")
 
 
+@pytest.mark.slow
 def test_an_engine_that_fails_for_good_stops_the_run_and_is_an_event(toy: At, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="no engine today"):
         list(spin(toy, tmp_path, engine=Broken()))
@@ -114,6 +119,7 @@ def test_an_engine_that_fails_for_good_stops_the_run_and_is_an_event(toy: At, tm
     assert events.rows() == [("examine", "failure", "EngineError: no engine today")]
 
 
+@pytest.mark.slow
 def test_nothing_kept_is_a_hold_and_not_an_error(toy: At, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLYWHEEL_TOY_WEIGHTS", str(write_weights(tmp_path / "hopeless", 0.0, 1)))
     store = finished(toy, tmp_path)
@@ -122,6 +128,7 @@ def test_nothing_kept_is_a_hold_and_not_an_error(toy: At, tmp_path: Path, monkey
     assert "nothing to train on" in last["reason"]
 
 
+@pytest.mark.slow
 def test_a_hold_draws_new_answers_the_next_time(toy: At, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLYWHEEL_TOY_WEIGHTS", str(write_weights(tmp_path / "hopeless", 0.0, 1)))
     store = finished(functools.partial(toy, overrides=(*SMALL, "iterations=2")), tmp_path)
@@ -156,6 +163,7 @@ def test_prompts_come_round_and_round(toy: At, tmp_path: Path) -> None:
     assert one(store, "select count(distinct prompt) from proposals") == 64
 
 
+@pytest.mark.slow
 def test_progress_counts_up_to_its_total(toy: At, tmp_path: Path) -> None:
     def steps() -> Iterator[Progress]:
         yield from spin(toy, tmp_path)
@@ -180,6 +188,9 @@ def test_the_policy_of_the_next_iteration_is_the_promoted_checkpoint(toy: At, tm
                         from decisions d join iterations i on i.id = d.iteration
                         join iterations n on n.run = i.run and n.number = i.number + 1""")
     assert (rows["decided"] == rows["used"]).all() and len(rows) == 2
+    incumbents = store.sql("""select d.incumbent, i.policy from decisions d join iterations i on i.id = d.iteration
+                              where i.number > 0""")
+    assert (incumbents["incumbent"] == incumbents["policy"]).all() and len(incumbents) == 2
     parents = store.sql("select distinct parent from checkpoints where kind = 'trained'")
     assert parents["parent"].to_list() == store.sql("select id from checkpoints where kind = 'base'")["id"].to_list()
 
@@ -194,9 +205,17 @@ def test_a_mistake_in_a_later_iteration_stops_before_any_work(toy: At, tmp_path:
     assert not (tmp_path / "flywheel.duckdb").exists()
 
 
-def test_a_judge_that_asks_a_model_is_refused_before_any_work(toy: At, tmp_path: Path) -> None:
-    class Asking(type(toy(1).judges[0])):  # type: ignore[misc]
-        model = "some/model"
-
-    with pytest.raises(RecipeError, match="asks the model some/model"):
-        next(spin(lambda iteration: replace(toy(1), judges=(Asking(after="Answer:"),)), tmp_path))
+@pytest.mark.slow
+def test_an_exam_judge_with_a_scale_of_its_own_accepts_what_is_above_its_middle(toy: At, tmp_path: Path) -> None:
+    rubric = Rubric(model=Asked(weights=BASE, sampling=Sampling(n=2, temperature=1.0, max_tokens=64)))
+    recipe = replace(toy(1), exam=replace(toy(1).exam, judge=rubric))
+    list(spin(lambda iteration: recipe, tmp_path, iterations=1))
+    store = Store(tmp_path / "flywheel.duckdb")
+    accepted = store.sql(
+        """select checkpoint, count(*) filter (score > 2.5) as n from (
+               select checkpoint, prompt, avg(score) as score from judgments where judge = $judge group by all)
+           group by checkpoint order by checkpoint""",
+        {"judge": rubric.name},
+    )
+    graded = store.sql("select checkpoint, sum(correct)::bigint as n from grades group by all order by checkpoint")
+    assert accepted.rows() == graded.rows() and 0 < graded["n"][0] < len(recipe.exam.prompts())

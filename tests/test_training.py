@@ -20,8 +20,9 @@ from flywheel import training, weights
 from flywheel.errors import TrainingError, WeightsError
 from flywheel.recipe import Lora, Sft
 from flywheel.tables import EXAMPLES, METRICS
-from flywheel.training import Job, TrainingProgress, child, metrics, train
+from flywheel.training import Job, TrainingProgress, child, metrics, sft, train
 from flywheel.training.child import explain, last_checkpoint
+from flywheel.training.network import load
 from flywheel.training.plan import Spec, planned
 from flywheel.training.rows import IGNORED, encode, end_of_turn, order, stop_tokens
 
@@ -209,7 +210,8 @@ def test_lora_ends_in_an_ordinary_checkpoint(examples: Path, tiny: Path, tmp_pat
 def test_weights_scale_each_example(examples: Path, tiny: Path, tmp_path: Path) -> None:
     frame = pl.read_parquet(examples).with_columns(weight=pl.Series([2.0, 0.0] * 48))
     frame.write_parquet(tmp_path / "weighted.parquet")
-    spec = Spec(tmp_path / "weighted.parquet", str(tiny), tmp_path / "c1", tmp_path, Sft(batch_size=8, epochs=1), 0)
+    settings = Sft(batch_size=8, epochs=1)
+    spec = Spec(tmp_path / "weighted.parquet", str(tiny), None, tmp_path / "c1", tmp_path, settings, 0)
     losses, expected = weighted_losses(spec)
     assert losses == pytest.approx(expected, rel=1e-4)
 
@@ -218,12 +220,9 @@ def weighted_losses(spec: Spec) -> tuple[list[float], list[float]]:
     """The trainer's losses of its first batches, and the same by hand."""
     import torch
 
-    tokenizer, model = child.load(spec)
-    frame = pl.read_parquet(spec.examples)
-    rows = encode(tokenizer, frame["chat"].to_list(), frame["chosen"].to_list(), [tokenizer.eos_token_id])
-    trainer = child.build(
-        spec, child.prepared(spec, rows, child.importance(frame, spec.settings), 99), tokenizer, model
-    )
+    tokenizer, model = load(spec)
+    task = sft.prepared(spec, pl.read_parquet(spec.examples), tokenizer, model)
+    trainer = child.build(spec, task, tokenizer, model)
     losses, expected = [], []
     for batch in list(trainer.get_train_dataloader())[:3]:
         with torch.no_grad():
@@ -406,7 +405,7 @@ def test_a_disk_too_small_for_the_training(
 
 
 def test_a_disk_that_fills_up(tmp_path: Path) -> None:
-    spec = Spec(tmp_path, "base", tmp_path / "c1", tmp_path / "work", Sft(), 0)
+    spec = Spec(tmp_path, "base", None, tmp_path / "c1", tmp_path / "work", Sft(), 0)
     full: list[Exception] = [
         OSError(errno.ENOSPC, "No space left on device"),
         RuntimeError("I/O error: No space left on device (os error 28)"),

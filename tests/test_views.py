@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from flywheel.store import Store
-from flywheel.tables import TABLES
+from flywheel.tables import DRAWN, TABLES
 
 NOW = datetime(2026, 1, 1)
 BLANK: dict[str, Any] = {
@@ -26,6 +26,12 @@ SKILL = {"p1": (1.0, 1.0, 0.0, 0.0), "p2": (0.0, 1.0, None, 0.0)}
 def frame(table: str, *rows: dict[str, Any]) -> pl.DataFrame:
     full = [{name: (BLANK | row).get(name) for name in TABLES[table]} for row in rows]
     return pl.DataFrame(full, schema=TABLES[table], orient="row")
+
+
+def judgments(generations: list[dict[str, Any]], *rows: dict[str, Any]) -> pl.DataFrame:
+    """JUDGMENTS with what they repeat of their generations."""
+    drawn = {row["id"]: {name: row[name] for name in DRAWN} for row in generations}
+    return frame("judgments", *(row | drawn[row["generation"]] for row in rows))
 
 
 def judgment(generation: str, judge: str, score: float | None, vote: int = 0) -> dict[str, Any]:
@@ -77,7 +83,7 @@ def history() -> dict[str, pl.DataFrame]:
             *({"iteration": "i2", "position": i, "prompt": p} for i, p in enumerate(("p1", "p2", "p1"))),
         ),
         "generations": frame("generations", *generations),
-        "judgments": frame("judgments", *rule, *rubric),
+        "judgments": judgments(generations, *rule, *rubric),
         "selections": frame("selections", *first, *second),
         "datasets": frame(
             "datasets",
@@ -137,7 +143,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def test_every_view_works_without_a_row_and_every_column_is_explained(tmp_path: Path) -> None:
     empty = Store(tmp_path / "flywheel.duckdb")
     views = empty.sql("select view_name, comment from duckdb_views() where not internal")
-    assert len(views) == 14 and views["comment"].null_count() == 0
+    assert len(views) == 20 and views["comment"].null_count() == 0
     for view in views["view_name"]:
         assert empty.sql(f"from {view}").is_empty()
     unexplained = empty.sql(
@@ -212,7 +218,7 @@ def test_pass_at_k_is_the_unbiased_estimator_for_every_count(tmp_path: Path) -> 
             "iterations": frame("iterations", *iterations),
             "proposals": frame("proposals", *({"iteration": i, "position": 0, "prompt": "p"} for i in sizes)),
             "generations": frame("generations", *generations),
-            "judgments": frame("judgments", *(judgment(id, "rule", score) for _, id, _, score in answers)),
+            "judgments": judgments(generations, *(judgment(id, "rule", score) for _, id, _, score in answers)),
         }
     )
     expected = {

@@ -3,9 +3,9 @@
 from typing import Any
 
 from flywheel.errors import RecipeError
-from flywheel.recipe import Engine
+from flywheel.recipe import Engine, Model
 
-NAMES = ("vllm", "local", "toy")
+NAMES = ("vllm", "local", "toy", "reward")
 
 
 def open_engine(name: str, **options: Any) -> Engine:
@@ -26,4 +26,35 @@ def open_engine(name: str, **options: Any) -> Engine:
         from flywheel.engines.toy import Toy
 
         return Toy(**options)
+    if name == "reward":
+        from flywheel.engines.local import Local
+        from flywheel.engines.reward import Scored
+
+        return Local(Scored, **options)
     raise RecipeError(f"there is no engine {name!r}: it is one of {', '.join(NAMES)}, or an endpoint's http(s) address")
+
+
+class Engines:
+    """The recipe's engine, and those that judges name. One at a time holds the accelerator."""
+
+    def __init__(self, own: Engine) -> None:
+        self._open: dict[str | None, Engine] = {None: own}
+        self._last: str | None = None
+
+    def load(self, weights: str, name: str | None = None) -> Model:
+        """Serve these weights with the engine of that name; None is the recipe's."""
+        if name not in self._open:
+            self._open[name] = open_engine(str(name))
+        if name != self._last:
+            self._open[self._last].release()
+            self._last = name
+        return self._open[name].load(weights)
+
+    def release(self) -> None:
+        """Give the accelerator's memory back."""
+        self._open[self._last].release()
+
+    def close(self) -> None:
+        """End every process of every engine."""
+        for engine in self._open.values():
+            engine.close()

@@ -59,8 +59,8 @@ class Child:
         if kind == "ok":
             return value
         if kind == "refused":
-            name, message = value
-            raise getattr(errors, name)(message)
+            name, message, *more = value
+            raise getattr(errors, name)(message, *more)
         raise self._broken(f"the {self.name} process failed in `{question}`: {value}")
 
     def stop(self) -> None:

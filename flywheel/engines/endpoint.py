@@ -16,6 +16,7 @@ import httpx
 import polars as pl
 
 from flywheel.engines.http import Session, run, session, together
+from flywheel.engines.room import check_room
 from flywheel.errors import EngineError, PromptTooLong, RecipeError, WeightsError
 from flywheel.recipe import Card, Sampling
 from flywheel.tables import ANSWERS, Chat
@@ -213,11 +214,7 @@ class ServedModel:
         return await asking.ask(f"{self._endpoint.url}/completions", body, read, place)
 
     def _check_room(self, prompt: int, tokens: list[int], more: int) -> None:
-        if len(tokens) + more > self.card.context:
-            raise PromptTooLong(
-                f"prompt {prompt} has {len(tokens)} tokens: "
-                f"with {more} more they do not fit the context of {self.card.context}"
-            )
+        check_room([(prompt, len(tokens), more)], self.card.context)
 
     async def _prompt_tokens(self, asking: Session, chat: Chat) -> list[int]:
         return await self._tokens(asking, {"messages": chat, "add_generation_prompt": True})

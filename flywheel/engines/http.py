@@ -123,7 +123,7 @@ def refusal(response: httpx.Response, url: str, prompt: int) -> EngineError:
     """The error for a status that asking again does not change."""
     status, said = response.status_code, words(response)
     if status in (400, 413, 422) and any(sign in response.text.lower() for sign in TOO_LONG):
-        return PromptTooLong(f"prompt {prompt} does not fit the context of the model at {url}: {said}")
+        return PromptTooLong(f"prompt {prompt} does not fit the context of the model at {url}: {said}", [prompt])
     if status in (401, 403):
         return EngineError(f"{url} refuses us with {status}: {said} (the key is taken from FLYWHEEL_API_KEY)")
     if status == 404:

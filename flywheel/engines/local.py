@@ -8,7 +8,7 @@ half precision the errors, and with them the chance of another text, are a thous
 import contextlib
 import importlib.util
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +17,15 @@ import polars as pl
 from flywheel.engines import folder as folders
 from flywheel.engines import grouped
 from flywheel.engines.folder import template_id
-from flywheel.errors import EngineError, EngineMissing, FlywheelError, PromptTooLong, WeightsError
+from flywheel.engines.room import check_room
+from flywheel.errors import EngineError, EngineMissing, FlywheelError, WeightsError
 from flywheel.recipe import Card, Sampling
 from flywheel.tables import ANSWERS, Chat
 from flywheel.weights import check, locate
 
 if TYPE_CHECKING:
     from flywheel.engines.decode import Network, Request
+    from flywheel.engines.reward import Scored
 
 ROWS_CPU, ROWS_GPU = 512, 1024  # decoded at once: more are hardly faster
 CACHE_CPU = 4 << 30  # bytes of keys and values, with room to move them
@@ -36,13 +38,14 @@ def prompt_lengths(base: str, chats: Sequence[Chat]) -> list[int]:
 
 
 class Local:
-    """The engine. Its model lives in this process, on the GPU if there is one."""
+    """The engine. Its model lives in this process, on the GPU if there is one; `serve` reads it from its folder."""
 
-    def __init__(self) -> None:
-        self._served: Served | None = None
+    def __init__(self, serve: "Callable[[Path], Served | Scored] | None" = None) -> None:
+        self._serve = serve or Served
+        self._served: Served | Scored | None = None
         self._stamp: tuple[Any, ...] = ()
 
-    def load(self, weights: str) -> "Served":
+    def load(self, weights: str) -> "Served | Scored":
         """Serve `weights`; at no cost if they are being served."""
         for library in ("torch", "transformers"):
             if importlib.util.find_spec(library) is None:
@@ -52,7 +55,7 @@ class Local:
         if self._served is None or not self._served.alive or self._stamp != stamp:
             self.release()
             check(weights)
-            self._served, self._stamp = Served(folder), stamp
+            self._served, self._stamp = self._serve(folder), stamp
         return self._served
 
     def release(self) -> None:
@@ -136,12 +139,7 @@ class Served:
     def _prompts(self, chats: Sequence[Chat], room: Sequence[int]) -> list[list[int]]:
         """Token ids of each chat, which leaves `room` for so many more."""
         prompts = _prompt_ids(self._tokenizer, chats)
-        for number, (prompt, more) in enumerate(zip(prompts, room, strict=True)):
-            if len(prompt) + more > self.card.context:
-                raise PromptTooLong(
-                    f"prompt {number} has {len(prompt)} tokens: "
-                    f"with {more} more they do not fit the context of {self.card.context}"
-                )
+        check_room(((at, len(prompt), room[at]) for at, prompt in enumerate(prompts)), self.card.context)
         return prompts
 
     @contextlib.contextmanager

@@ -1,11 +1,15 @@
 """A fake engine, to try the machine without a model: it answers sums rightly as often as its weights' skill says.
 
+Asked to judge, it knows whether an answer to a sum is right, and is wrong about that ever less often, the more skill.
+Asked to write tasks 9 to 12, it writes sums between mere words.
+
 Its weights are a folder with `toy.json` (and what makes it look like a checkpoint to the rest of the machine):
 
     {"skill": 0.3, "seed": 1}
 
 and, for tests, "context" (tokens), "delay" (seconds for each batch), "crash_after" (chats, after which the engine fails
-once) and "train_delay" (seconds for each step of `flywheel.training.toy`). A token is a word with the space before it.
+once), "babble" (the share of answers and judgments that are mere words) and "train_delay" (seconds for each
+step of `flywheel.training.toy`). A token is a word with the space before it.
 """
 
 import hashlib
@@ -19,13 +23,16 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from flywheel.errors import EngineError, PromptTooLong, WeightsError
+from flywheel.engines.room import check_room
+from flywheel.engines.toy_judge import Part, judgment
+from flywheel.errors import EngineError, WeightsError
 from flywheel.recipe import Card, Sampling
 from flywheel.tables import ANSWERS, Chat, content_id
 
 WEIGHTS = "toy.json"
 SUM = re.compile(r"(-?\d+) *([-+*]) *(-?\d+)")
 ANSWER = re.compile(r"Answer: *(-?\d+)")
+TASKS = re.compile(r"write tasks (\d+) to (\d+)")
 TOKEN = re.compile(r"\s*\S+|\s+$")
 OPENINGS = (
     "",
@@ -175,13 +182,7 @@ class Served:
     def _check(self, wanted: Sequence[tuple[Chat, int]]) -> None:
         if not self.alive:
             raise EngineError("these weights are no longer served: the engine was released or has loaded others")
-        for number, (chat, more) in enumerate(wanted):
-            length = prompt_tokens(chat)
-            if length + more > self.card.context:
-                raise PromptTooLong(
-                    f"prompt {number} has {length} tokens: "
-                    f"with {more} more they do not fit the context of {self.card.context}"
-                )
+        check_room(((at, prompt_tokens(chat), more) for at, (chat, more) in enumerate(wanted)), self.card.context)
 
     def _work(self, chats: int) -> None:
         time.sleep(float(self.content.get("delay", 0)) if chats else 0)
@@ -203,14 +204,36 @@ class Served:
         return Answer("".join(written), written, ended=True)
 
     def _say(self, chat: Chat, draw: Sequence[Any]) -> str:
+        judged = judgment(chat[-1]["content"] if chat else "", lambda part: self._likes(part, draw))
+        babbles = self._chance("babble", chat, draw) < self.content.get("babble", 0)
+        if judged is not None and not babbles:
+            return judged
+        tasks = TASKS.search(chat[-1]["content"]) if chat else None
+        if tasks and not babbles:
+            return "\n".join(self._task(at, chat, draw) for at in range(int(tasks[1]), int(tasks[2]) + 1))
         right = solve(chat)
-        if right is None:
-            count = 4 + int(24 * self._chance("count", chat, draw))
-            return " ".join(WORDS[int(len(WORDS) * self._chance(i, chat, draw))] for i in range(count))
+        if right is None or babbles:
+            return self._babble(4 + int(24 * self._chance("count", chat, draw)), chat, draw)
         miss = 1 + int(3 * self._chance("miss", chat, draw))
         said = right if self._chance("skill", chat, draw) < self.content["skill"] else right + miss
         opening = OPENINGS[int(len(OPENINGS) * self._chance("opening", chat, draw))]
         return f"{opening} Answer: {said}".strip()
+
+    def _task(self, number: int, chat: Chat, draw: Sequence[Any]) -> str:
+        a, b = (int(100 * self._chance(side, chat, [number, *draw])) for side in ("a", "b"))
+        return f"Task {number}: {self._babble(4, chat, [number, *draw])}, what is {a}+{b}?"
+
+    def _babble(self, words: int, chat: Chat, draw: Sequence[Any]) -> str:
+        return " ".join(WORDS[int(len(WORDS) * self._chance(i, chat, draw))] for i in range(words))
+
+    def _likes(self, part: Part, draw: Sequence[Any]) -> bool:
+        """Whether an answer seems right: a coin where there is no sum, or no skill. Its place makes no difference."""
+        said, right = ANSWER.search(part.answer), solve([{"role": "user", "content": part.question}])
+        chance = self._chance("judge", [], [part.question, part.answer, *draw])
+        if said is None or right is None:
+            return chance < 0.5
+        sees = chance < (1 + self.content["skill"]) / 2
+        return (int(said[1]) == right) == bool(sees)
 
     def _scores(self, chat: Chat, tokens: Sequence[str]) -> list[float]:
         return [-0.01 - 3 * self._chance("score", chat, [i, token]) ** 2 for i, token in enumerate(tokens)]

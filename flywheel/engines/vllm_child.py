@@ -1,13 +1,16 @@
 """The process that holds vLLM: `python -m flywheel.engines.vllm_child FD`, started by `vllm.py` and by nothing else.
 
 It reads the arguments of `LLM(...)` from the socket FD and then answers one question after the other until the socket
-closes. An answer is ("ok", value), ("refused", (error, message)) for a question that cannot be answered, or ("failed",
-message) when vLLM itself failed and this process is of no more use. Rows travel as columns.
+closes. An answer is ("ok", value), ("refused", (error, *its arguments)) for a question that cannot be answered, or
+("failed", message) when vLLM itself failed and this process is of no more use. Rows travel as columns.
 """
 
 import sys
 from multiprocessing.connection import Connection
 from typing import Any
+
+from flywheel.engines.room import check_room
+from flywheel.errors import PromptTooLong
 
 Chats = list[list[dict[str, str]]]
 
@@ -58,8 +61,7 @@ class Server:
         from vllm import SamplingParams
 
         prompts = self._tokens(chats)
-        for position, prompt in enumerate(prompts):
-            self._check_room(position, len(prompt), 1)
+        check_room(((at, len(prompt), 1) for at, prompt in enumerate(prompts)), self._context)
         # vLLM refuses several greedy answers to one prompt: they would all be the same.
         copies = sampling["n"] if sampling["temperature"] == 0 else 1
         params = [
@@ -82,8 +84,7 @@ class Server:
         """Log-probability of each token of each completion after its chat."""
         prompts = self._tokens(chats)
         answers = [self._tokenizer.encode(text, add_special_tokens=False) for text in completions]
-        for position, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
-            self._check_room(position, len(prompt), len(answer))
+        check_room(((at, len(prompts[at]), len(answer)) for at, answer in enumerate(answers)), self._context)
         return self._score([(prompt + answer, len(prompt)) for prompt, answer in zip(prompts, answers, strict=True)])
 
     def canary(self, token_ids: list[int]) -> list[float]:
@@ -125,11 +126,6 @@ class Server:
 
         asked = [TokensPrompt(prompt_token_ids=prompt) for prompt in prompts]
         return self._llm.generate(asked, params, use_tqdm=False)
-
-    def _check_room(self, position: int, prompt: int, answer: int) -> None:
-        if prompt + answer > self._context:
-            fit = f"with {answer} more they do not fit the context of {self._context}"
-            raise RefusedError("PromptTooLong", f"prompt {position} has {prompt} tokens: {fit}")
 
     def _score(self, sequences: list[tuple[list[int], int]]) -> list[list[float]]:
         """For each (tokens, start): the log-probability of each token from `start` on, given those before it."""
@@ -185,6 +181,8 @@ def answer(server: Server, method: str, arguments: dict[str, Any]) -> tuple[str,
         return "ok", getattr(server, method)(**arguments)
     except RefusedError as refusal:
         return "refused", refusal.args
+    except PromptTooLong as error:
+        return "refused", ("PromptTooLong", str(error), error.prompts)
 
 
 def main() -> None:

@@ -59,6 +59,10 @@ CREATE TABLE judgments (
     status VARCHAR NOT NULL CHECK (status IN ('ok', 'unparsable', 'timeout', 'error', 'refused')),
     detail VARCHAR,
     trace VARCHAR,
+    prompt VARCHAR NOT NULL USING COMPRESSION uncompressed, -- this and the next three are the generation's
+    checkpoint VARCHAR NOT NULL,
+    draw VARCHAR NOT NULL,
+    "index" INTEGER NOT NULL,
     -- A failed judgment is never a number, and a number is never NaN: one would turn every mean into NaN.
     CHECK (CASE WHEN status = 'ok' THEN score IS NOT NULL AND isfinite(score) ELSE score IS NULL END)
 );

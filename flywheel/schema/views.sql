@@ -28,10 +28,11 @@ COMMENT ON COLUMN answers.logprob IS 'sum over the tokens of the text, before te
 
 -- The second half is empty for rules, which vote once: to group a million rows takes longer than all else together.
 CREATE OR REPLACE VIEW opinions AS
-SELECT generation, judge, score, 1::BIGINT AS votes, (score IS NULL)::BIGINT AS failed
+SELECT generation, judge, score, 1::BIGINT AS votes, (score IS NULL)::BIGINT AS failed, prompt, checkpoint, draw, "index"
 FROM judgments WHERE judge NOT IN (SELECT judge FROM judgments WHERE vote > 0)
 UNION ALL
-SELECT generation, judge, avg(score), count(*), count(*) FILTER (score IS NULL)
+SELECT generation, judge, avg(score), count(*), count(*) FILTER (score IS NULL), any_value(prompt),
+       any_value(checkpoint), any_value(draw), any_value("index")
 FROM judgments WHERE judge IN (SELECT judge FROM judgments WHERE vote > 0) GROUP BY generation, judge;
 COMMENT ON VIEW opinions IS 'What each judge thinks of each generation, its votes taken together';
 COMMENT ON COLUMN opinions.generation IS 'id of the generation';
@@ -39,6 +40,10 @@ COMMENT ON COLUMN opinions.judge IS 'name of the judge';
 COMMENT ON COLUMN opinions.score IS 'mean of the valid votes, NULL if there is none';
 COMMENT ON COLUMN opinions.votes IS 'votes, the failed ones included';
 COMMENT ON COLUMN opinions.failed IS 'votes that gave no score';
+COMMENT ON COLUMN opinions.prompt IS 'id of the generation''s prompt';
+COMMENT ON COLUMN opinions.checkpoint IS 'id of the checkpoint that generated it';
+COMMENT ON COLUMN opinions.draw IS 'id of the sampling parameters and seed';
+COMMENT ON COLUMN opinions."index" IS 'which of the prompt''s generations, from 0';
 
 CREATE OR REPLACE VIEW judged AS
 WITH first_judge AS (SELECT generation, arg_min(judge, rowid) AS judge FROM judgments GROUP BY generation)
@@ -67,11 +72,18 @@ COMMENT ON COLUMN judged.failed IS 'votes of that judge that gave no score';
 COMMENT ON COLUMN judged.judge IS 'the judge that came first, which is the first one of the recipe; NULL before it has judged';
 COMMENT ON COLUMN judged.score IS 'mean of the judge''s valid votes, NULL if there is none';
 
+-- This view and the next two ask only after they have grouped which prompts belong to the iteration: that is faster.
 CREATE OR REPLACE VIEW scores AS
-SELECT a.run, a.name, a.iteration, o.judge, avg(o.score) AS mean, stddev_samp(o.score) AS deviation,
-       count(*) AS answers, count(*) - count(o.score) AS failed
-FROM answers a JOIN opinions o ON o.generation = a.generation
-GROUP BY a.run, a.name, a.iteration, o.judge ORDER BY a.run, a.iteration, o.judge;
+WITH sums AS (
+    SELECT i.id, o.judge, o.prompt, count(*) AS answers, count(o.score) AS n, sum(o.score) AS s,
+           sum(o.score * o.score) AS squares
+    FROM iterations i JOIN opinions o ON o.checkpoint = i.policy AND o.draw = i.draw GROUP BY i.id, o.judge, o.prompt)
+SELECT i.run, r.name, i.number AS iteration, c.judge, sum(s) / sum(n) AS mean,
+       CASE WHEN sum(n) > 1 THEN sqrt(greatest(0, sum(squares) - sum(s) * sum(s) / sum(n)) / (sum(n) - 1)) END
+       AS deviation, sum(answers)::BIGINT AS answers, (sum(answers) - sum(n))::BIGINT AS failed
+FROM sums c JOIN iterations i ON i.id = c.id LEFT JOIN runs r ON r.id = i.run
+WHERE EXISTS (SELECT 1 FROM proposals p WHERE p.iteration = c.id AND p.prompt = c.prompt)
+GROUP BY i.run, r.name, i.number, c.judge ORDER BY i.run, i.number, c.judge;
 COMMENT ON VIEW scores IS 'Mean score of each iteration''s answers by each judge';
 COMMENT ON COLUMN scores.run IS 'id of the run';
 COMMENT ON COLUMN scores.name IS 'name of the run''s recipe';
@@ -82,14 +94,10 @@ COMMENT ON COLUMN scores.mean IS 'over the answers that have a score';
 COMMENT ON COLUMN scores.deviation IS 'standard deviation between answers';
 COMMENT ON COLUMN scores.failed IS 'answers that the judge has seen and could not score';
 
--- This view and the next ask only after they have grouped which prompts belong to the iteration: that is faster.
 CREATE OR REPLACE VIEW pass_at_k AS
 WITH counts AS (
-    SELECT i.id, o.judge, g.prompt, count(*) AS n, count(*) FILTER (o.score > 0.5) AS c
-    FROM iterations i
-    JOIN generations g ON g.checkpoint = i.policy AND g.draw = i.draw
-    JOIN opinions o ON o.generation = g.id
-    WHERE g.role = 'answer' GROUP BY i.id, o.judge, g.prompt),
+    SELECT i.id, o.judge, o.prompt, count(*) AS n, count(*) FILTER (o.score > 0.5) AS c
+    FROM iterations i JOIN opinions o ON o.checkpoint = i.policy AND o.draw = i.draw GROUP BY i.id, o.judge, o.prompt),
 alike AS (
     SELECT i.run, r.name, i.number AS iteration, c.judge, c.n, c.c, count(*) AS prompts
     FROM counts c JOIN iterations i ON i.id = c.id LEFT JOIN runs r ON r.id = i.run
@@ -111,12 +119,9 @@ COMMENT ON COLUMN pass_at_k.rate IS 'an answer is right if its mean score is abo
 
 CREATE OR REPLACE VIEW best_of_n AS
 WITH best AS (
-    SELECT i.id, o.judge, g.prompt, count(*) AS answers, max(o.score) AS score,
-           arg_max(g.id, row(o.score, -g."index")) FILTER (o.score IS NOT NULL) AS generation
-    FROM iterations i
-    JOIN generations g ON g.checkpoint = i.policy AND g.draw = i.draw
-    JOIN opinions o ON o.generation = g.id
-    WHERE g.role = 'answer' GROUP BY i.id, o.judge, g.prompt)
+    SELECT i.id, o.judge, o.prompt, count(*) AS answers, max(o.score) AS score,
+           arg_max(o.generation, row(o.score, -o."index")) FILTER (o.score IS NOT NULL) AS generation
+    FROM iterations i JOIN opinions o ON o.checkpoint = i.policy AND o.draw = i.draw GROUP BY i.id, o.judge, o.prompt)
 SELECT i.run, r.name, i.number AS iteration, b.judge, b.prompt, b.answers, b.score, b.generation
 FROM best b JOIN iterations i ON i.id = b.id LEFT JOIN runs r ON r.id = i.run
 WHERE EXISTS (SELECT 1 FROM proposals p WHERE p.iteration = b.id AND p.prompt = b.prompt);
@@ -129,6 +134,22 @@ COMMENT ON COLUMN best_of_n.prompt IS 'id of the prompt';
 COMMENT ON COLUMN best_of_n.score IS 'the highest score of them';
 COMMENT ON COLUMN best_of_n.answers IS 'how many the judge has seen';
 COMMENT ON COLUMN best_of_n.generation IS 'the first one of those with the highest score; NULL if none has a score';
+
+CREATE OR REPLACE VIEW judge_health AS
+SELECT h.run, r.name, h.iteration, h.judge, h.measure, h."value", h.low, h.high, h.n,
+       h."value" - lag(h."value") OVER (PARTITION BY h.run, h.judge, h.measure ORDER BY h.iteration) AS change
+FROM health h LEFT JOIN runs r ON r.id = h.run ORDER BY h.run, h.iteration, h.rowid;
+COMMENT ON VIEW judge_health IS 'What each judge of each iteration is worth, in numbers';
+COMMENT ON COLUMN judge_health.run IS 'id of the run';
+COMMENT ON COLUMN judge_health.name IS 'name of the run''s recipe';
+COMMENT ON COLUMN judge_health.iteration IS 'number of the turn, from 0';
+COMMENT ON COLUMN judge_health.judge IS 'name of the judge';
+COMMENT ON COLUMN judge_health.measure IS 'what is measured: agreement with gold, what sways the judge, its failures and its drift';
+COMMENT ON COLUMN judge_health."value" IS 'NULL where it cannot be told';
+COMMENT ON COLUMN judge_health.low IS 'lower end of the 95% interval, prompts resampled';
+COMMENT ON COLUMN judge_health.high IS 'upper end of the 95% interval';
+COMMENT ON COLUMN judge_health.n IS 'answers, pairs, votes or verdicts that it rests on';
+COMMENT ON COLUMN judge_health.change IS 'since the iteration before';
 
 CREATE OR REPLACE VIEW funnel AS
 WITH fates AS (
@@ -173,9 +194,15 @@ survived AS (
     SELECT s.iteration, count(*) FILTER (s.kept) AS kept
     FROM selections s JOIN final USING (iteration, "position") GROUP BY s.iteration),
 spent AS (
-    SELECT run, iteration, sum(tokens)::BIGINT AS tokens, sum(seconds) AS seconds FROM ledger GROUP BY run, iteration)
+    SELECT run, iteration, sum(tokens)::BIGINT AS tokens, sum(seconds) AS seconds FROM ledger GROUP BY run, iteration),
+agreed AS (
+    SELECT run, iteration, arg_min("value", rowid) AS agreement
+    FROM health WHERE measure = 'accuracy' GROUP BY run, iteration),
+noticed AS (
+    SELECT run, iteration, string_agg(DISTINCT detail, chr(10) ORDER BY detail) AS notes
+    FROM events WHERE kind = 'note' GROUP BY run, iteration)
 SELECT i.run, r.name, i.number AS iteration, d.decision, d.score, d.difference, d.low, d.high, d.p, d.gained, d.lost,
-       coalesce(a.prompts, 0) AS prompts, coalesce(m.generated, 0) AS generated,
+       h.agreement, n.notes, coalesce(a.prompts, 0) AS prompts, coalesce(m.generated, 0) AS generated,
        coalesce(v.kept, CASE WHEN x.dataset IS NOT NULL THEN m.generated END) AS kept, -- no filter keeps everything
        s."rows" AS examples, t.tokens, t.seconds, i.policy AS sampled_by, d.candidate, d.policy AS policy
 FROM iterations i
@@ -187,6 +214,8 @@ LEFT JOIN survived v ON v.iteration = i.id
 LEFT JOIN iteration_datasets x ON x.iteration = i.id
 LEFT JOIN datasets s ON s.id = x.dataset
 LEFT JOIN spent t ON t.run = i.run AND t.iteration = i.number
+LEFT JOIN agreed h ON h.run = i.run AND h.iteration = i.number
+LEFT JOIN noticed n ON n.run = i.run AND n.iteration = i.number
 ORDER BY r.created_at, i.run, i.number;
 COMMENT ON VIEW progress IS 'One row for each iteration: what it made, what that cost, and what came of it';
 COMMENT ON COLUMN progress.run IS 'id of the run';
@@ -195,6 +224,8 @@ COMMENT ON COLUMN progress.iteration IS 'number of the turn, from 0';
 COMMENT ON COLUMN progress.low IS 'lower end of the 95% interval of difference';
 COMMENT ON COLUMN progress.high IS 'upper end of the 95% interval of difference';
 COMMENT ON COLUMN progress.p IS 'of the paired test, two-sided';
+COMMENT ON COLUMN progress.agreement IS 'accuracy of the first judge, where there is a gold judge';
+COMMENT ON COLUMN progress.notes IS 'what was noticed, one thing in a line: alarms that were crossed';
 COMMENT ON COLUMN progress.prompts IS 'prompts that were worked on';
 COMMENT ON COLUMN progress.decision IS 'promote, hold or roll back; NULL before the exam';
 COMMENT ON COLUMN progress.score IS 'the candidate''s pass@1 in the exam';
@@ -291,3 +322,107 @@ COMMENT ON COLUMN flips.reference IS 'the known answer, or NULL';
 COMMENT ON COLUMN flips.flip IS 'gained or lost; an item is solved with most of its answers right';
 COMMENT ON COLUMN flips.candidate IS 'share of right answers of the candidate';
 COMMENT ON COLUMN flips.incumbent IS 'share of right answers of the incumbent';
+
+CREATE OR REPLACE VIEW score_distribution AS
+WITH counts AS (
+    SELECT i.id, o.judge, o.prompt, round(o.score, 1) AS score, count(*) AS answers
+    FROM iterations i JOIN opinions o ON o.checkpoint = i.policy AND o.draw = i.draw GROUP BY ALL)
+SELECT i.run, r.name, i.number AS iteration, c.judge, c.score, sum(c.answers)::BIGINT AS answers,
+       sum(c.answers) / sum(sum(c.answers)) OVER (PARTITION BY i.run, i.number, c.judge) AS share
+FROM counts c JOIN iterations i ON i.id = c.id LEFT JOIN runs r ON r.id = i.run
+WHERE EXISTS (SELECT 1 FROM proposals p WHERE p.iteration = c.id AND p.prompt = c.prompt)
+GROUP BY i.run, r.name, i.number, c.judge, c.score ORDER BY i.run, i.number, c.judge, c.score;
+COMMENT ON VIEW score_distribution IS 'How many of each iteration''s answers got which score from each judge';
+COMMENT ON COLUMN score_distribution.run IS 'id of the run';
+COMMENT ON COLUMN score_distribution.name IS 'name of the run''s recipe';
+COMMENT ON COLUMN score_distribution.iteration IS 'number of the turn, from 0';
+COMMENT ON COLUMN score_distribution.judge IS 'name of the judge';
+COMMENT ON COLUMN score_distribution.score IS 'mean of the valid votes, to one decimal; NULL if there is none';
+COMMENT ON COLUMN score_distribution.answers IS 'answers with that score';
+COMMENT ON COLUMN score_distribution.share IS 'of all answers that the judge has seen in the iteration';
+
+CREATE OR REPLACE VIEW disagreements AS
+WITH said AS (
+    SELECT i.run, i.number, o.prompt, o.generation, o.judge, o.score
+    FROM iterations i JOIN opinions o ON o.checkpoint = i.policy AND o.draw = i.draw
+    WHERE o.score IS NOT NULL AND EXISTS (SELECT 1 FROM proposals p WHERE p.iteration = i.id AND p.prompt = o.prompt)),
+levels AS (
+    SELECT run, number, judge, avg(score) AS mean, stddev_samp(score) AS deviation
+    FROM said GROUP BY run, number, judge HAVING deviation > 0),
+placed AS (
+    SELECT s.*, (s.score - l.mean) / l.deviation AS place FROM said s JOIN levels l USING (run, number, judge))
+SELECT p.run, r.name, p.number AS iteration, p.prompt, p.generation, max(place) - min(place) AS distance,
+       arg_max(judge, place) AS kindest, arg_max(score, place) AS kindest_score,
+       arg_min(judge, place) AS strictest, arg_min(score, place) AS strictest_score
+FROM placed p LEFT JOIN runs r ON r.id = p.run
+GROUP BY p.run, r.name, p.number, p.prompt, p.generation HAVING count(*) > 1;
+COMMENT ON VIEW disagreements IS 'Each answer that several judges have scored, and how far apart they are, whatever their scales';
+COMMENT ON COLUMN disagreements.run IS 'id of the run';
+COMMENT ON COLUMN disagreements.name IS 'name of the run''s recipe';
+COMMENT ON COLUMN disagreements.iteration IS 'number of the turn, from 0';
+COMMENT ON COLUMN disagreements.prompt IS 'id of the prompt';
+COMMENT ON COLUMN disagreements.generation IS 'id of the answer';
+COMMENT ON COLUMN disagreements.distance IS 'of the kindest from the strictest judge, each in standard deviations of its own scores';
+COMMENT ON COLUMN disagreements.kindest IS 'the judge that puts the answer highest among all that it has scored in the iteration';
+COMMENT ON COLUMN disagreements.kindest_score IS 'its score';
+COMMENT ON COLUMN disagreements.strictest IS 'the judge that puts it lowest';
+COMMENT ON COLUMN disagreements.strictest_score IS 'its score';
+
+CREATE OR REPLACE VIEW words AS
+SELECT j.judge, j.vote, j.score, j.status, j.detail, w."text" AS words, w.tokens, w.checkpoint AS speaker, j.trace,
+       j.generation, g."text" AS answer, j.prompt, j.checkpoint, j.draw
+FROM judgments j JOIN generations w ON w.id = j.trace LEFT JOIN generations g ON g.id = j.generation;
+COMMENT ON VIEW words IS 'Each vote for which a judge wrote something, with what it wrote and about which answer';
+COMMENT ON COLUMN words.judge IS 'name of the judge';
+COMMENT ON COLUMN words.vote IS 'which of the judge''s votes on the answer, from 0';
+COMMENT ON COLUMN words.score IS 'what was read of the words, NULL unless status is ok';
+COMMENT ON COLUMN words.status IS 'ok, unparsable, timeout, error or refused';
+COMMENT ON COLUMN words.detail IS 'what the judge read or why it failed, or NULL';
+COMMENT ON COLUMN words.words IS 'what the judge wrote';
+COMMENT ON COLUMN words.tokens IS 'tokens of the words';
+COMMENT ON COLUMN words.speaker IS 'id of the checkpoint that wrote them';
+COMMENT ON COLUMN words.trace IS 'id of the generation that holds the words';
+COMMENT ON COLUMN words.generation IS 'id of the answer that was judged; of a judgment, where judgments are judged';
+COMMENT ON COLUMN words.answer IS 'its text';
+COMMENT ON COLUMN words.prompt IS 'id of the prompt of the answer';
+COMMENT ON COLUMN words.checkpoint IS 'id of the checkpoint that wrote the answer';
+COMMENT ON COLUMN words.draw IS 'id of the sampling parameters and seed of the answer';
+
+CREATE OR REPLACE VIEW spending AS
+SELECT l.run, l.name, l.iteration, l.step,
+       CASE l.step WHEN 'propose' THEN 'proposal' WHEN 'sample' THEN 'answer' WHEN 'judge' THEN 'judgment'
+                   WHEN 'examine' THEN 'exam' END AS role,
+       l.tokens, l.seconds, l.seconds / nullif(sum(l.seconds) OVER turn, 0) AS second_share, 100 * d.difference AS points,
+       100 * d.difference / nullif(sum(l.tokens) OVER turn / 1000, 0) AS points_per_thousand_tokens
+FROM ledger l
+LEFT JOIN iterations i ON i.run = l.run AND i.number = l.iteration
+LEFT JOIN decisions d ON d.iteration = i.id
+WINDOW turn AS (PARTITION BY l.run, l.iteration)
+ORDER BY l.run, l.iteration, l.first_at;
+COMMENT ON VIEW spending IS 'Where the tokens and seconds of each iteration went, and what they bought';
+COMMENT ON COLUMN spending.run IS 'id of the run';
+COMMENT ON COLUMN spending.name IS 'name of the run''s recipe';
+COMMENT ON COLUMN spending.iteration IS 'number of the turn, from 0';
+COMMENT ON COLUMN spending.step IS 'name of the step';
+COMMENT ON COLUMN spending.role IS 'role of the generations that the step makes, NULL if it makes none';
+COMMENT ON COLUMN spending.tokens IS 'tokens that were generated or trained on';
+COMMENT ON COLUMN spending.seconds IS 'wall-clock time, all attempts together';
+COMMENT ON COLUMN spending.second_share IS 'of the iteration''s seconds';
+COMMENT ON COLUMN spending.points IS 'percentage points of the exam that the iteration''s candidate is above its incumbent';
+COMMENT ON COLUMN spending.points_per_thousand_tokens IS 'the same for each thousand tokens of the whole iteration';
+
+CREATE OR REPLACE VIEW curves AS
+SELECT i.run, r.name, i.number AS iteration, m.checkpoint, m.name AS measure, m.step, m."value"
+FROM metrics m
+JOIN decisions d ON d.candidate = m.checkpoint
+JOIN iterations i ON i.id = d.iteration
+LEFT JOIN runs r ON r.id = i.run
+ORDER BY i.run, i.number, m.name, m.step;
+COMMENT ON VIEW curves IS 'What each training told of itself, step by step';
+COMMENT ON COLUMN curves.run IS 'id of the run';
+COMMENT ON COLUMN curves.name IS 'name of the run''s recipe';
+COMMENT ON COLUMN curves.iteration IS 'number of the turn, from 0';
+COMMENT ON COLUMN curves.checkpoint IS 'id of the checkpoint that was trained';
+COMMENT ON COLUMN curves.measure IS 'what is measured, as loss, lr, grad_norm, tokens, rewards/margins';
+COMMENT ON COLUMN curves.step IS 'of the optimizer, from 1';
+COMMENT ON COLUMN curves."value" IS 'NULL where the training told none';

@@ -23,8 +23,10 @@ import polars as pl
 from flywheel import weights
 from flywheel.errors import TrainingError
 from flywheel.leash import leashed
-from flywheel.recipe import Sft, describe
+from flywheel.recipe import describe
+from flywheel.settings import Reward, Train, Training
 from flywheel.tables import METRICS, content_id
+from flywheel.training import fit
 
 POLL_SECONDS = 0.1
 COMPLETE = "complete"  # the file that is written last into a trainer checkpoint
@@ -38,9 +40,9 @@ class Job:
 
     examples: Path  # Parquet with the columns of EXAMPLES
     init_from: str  # a folder or a Hub id
-    reference: str | None  # for preference losses; None for supervised training
+    reference: str | None  # the weights of the policy to stay near; None where the settings want none
     out: Path  # appears only when complete
-    settings: Sft
+    settings: Train | Reward
     seed: int
     launcher: tuple[str, ...] = ()  # such as ("accelerate", "launch", "--num_processes", "4"); empty: this python
 
@@ -76,23 +78,35 @@ def _prepare(job: Job, work: Path) -> None:
     """Check what can be checked without torch, and write the child's job file."""
     if job.out.exists():
         raise TrainingError(f"{job.out} exists but is not a finished checkpoint; move it away or delete it")
-    if job.reference is not None:
-        raise TrainingError("supervised training takes no reference policy")
-    rows = _count(job.examples)
-    if not rows:
-        raise TrainingError(f"{job.examples} has no examples, so there is nothing to train on")
+    examples = _read(job.examples)
+    fit.check(examples, job.settings)
     weights.check(job.init_from)
+    init_from, reference = str(weights.locate(job.init_from).absolute()), _reference(job)
     spec = {
         "examples": str(job.examples.absolute()),
-        "init_from": str(weights.locate(job.init_from).absolute()),
+        "init_from": init_from,
+        "reference": reference,
         "out": str(job.out.absolute()),
         "work": str(work.absolute()),
+        "kind": type(job.settings).__name__,
         "settings": _plain(job.settings),
         "seed": job.seed,
     }
-    _claim(work, _fingerprint(job))
-    _check_disk(job, work, rows)
+    _claim(work, _fingerprint(job, examples))
+    _check_disk(job, work, len(examples))
     (work / "job.json").write_text(json.dumps(spec, indent=1))
+
+
+def _reference(job: Job) -> str | None:
+    """Where the reference policy lies, checked."""
+    wanted = job.settings.reference != "none"
+    if wanted != (job.reference is not None):
+        kind = type(job.settings).__name__
+        raise TrainingError(f"{kind} {'wants a' if wanted else 'takes no'} reference policy")
+    if job.reference is None:
+        return None
+    weights.check(job.reference)
+    return str(weights.locate(job.reference).absolute())
 
 
 def _claim(work: Path, fingerprint: str) -> None:
@@ -109,20 +123,28 @@ def _claim(work: Path, fingerprint: str) -> None:
     mark.write_text(fingerprint)
 
 
-def _fingerprint(job: Job) -> str:
-    """Names all that the result depends on: examples, the weights that it starts from, settings, seed, processes."""
-    examples = pl.read_parquet(job.examples, columns=["chat", "chosen", "weight"]).to_dicts()
-    folder = weights.locate(job.init_from)
+def _fingerprint(job: Job, examples: pl.DataFrame) -> str:
+    """Names all that the result depends on: examples, weights, settings, seed, processes."""
+    policies = [_content(name) for name in (job.init_from, job.reference) if name is not None]
+    return content_id(examples.to_dicts(), policies, describe(job.settings), job.seed, job.launcher)
+
+
+def _content(name: str) -> str:
+    """Names checked weights."""
+    folder = weights.locate(name)
     # `check` has just compared a sealed folder with its manifest, which is quicker to read than gigabytes again.
-    base = (folder / weights.MANIFEST).read_text() if weights.sealed(folder) else weights.identify(job.init_from)
-    return content_id(examples, base, describe(job.settings), job.seed, job.launcher)
+    return (folder / weights.MANIFEST).read_text() if weights.sealed(folder) else weights.identify(name)
 
 
-def _count(examples: Path) -> int:
+def _read(examples: Path) -> pl.DataFrame:
+    """What a training sees of EXAMPLES."""
     try:
-        return int(pl.scan_parquet(examples).select(pl.len()).collect().item())
+        read = pl.read_parquet(examples, columns=["chat", "chosen", "rejected", "weight"])
     except (OSError, pl.exceptions.PolarsError) as error:
         raise TrainingError(f"the examples in {examples} cannot be read: {error}") from error
+    if read.is_empty():
+        raise TrainingError(f"{examples} has no examples, so there is nothing to train on")
+    return read
 
 
 def _check_disk(job: Job, work: Path, rows: int) -> None:
@@ -140,7 +162,7 @@ def _check_disk(job: Job, work: Path, rows: int) -> None:
         )
 
 
-def _plain(settings: Sft) -> dict[str, Any]:
+def _plain(settings: Training) -> dict[str, Any]:
     fields = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
     lora = dataclasses.asdict(settings.lora) if settings.lora else None
     return {**fields, "lora": lora, "trl": dict(settings.trl)}
@@ -173,6 +195,7 @@ def _environment() -> dict[str, str]:
     root = str(Path(__file__).resolve().parents[2])
     paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     quiet = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    quiet["TQDM_DISABLE"] = "1"  # its bars would crowd the log
     return {**quiet, **os.environ, "PYTHONPATH": paths}
 
 

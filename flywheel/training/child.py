@@ -12,20 +12,18 @@ import os
 import shutil
 import sys
 import traceback
-from collections.abc import Sequence
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from flywheel.errors import FlywheelError, TrainingError
-from flywheel.recipe import Lora, Sft
-from flywheel.training import COMPLETE
+from flywheel.settings import Lora, Reward, Sft
+from flywheel.training import COMPLETE, preference, reward, sft
 from flywheel.training import plan as plans
+from flywheel.training.network import adapter, load
 from flywheel.training.plan import Spec, Task
-from flywheel.training.result import CANARY_TOKENS, finish, stored_dtype
-from flywheel.training.rows import Rows, encode, order, stop_tokens
+from flywheel.training.result import finish
 
 DISK_FULL = ("No space left on device", "Disk quota exceeded", "inline_container")  # the last is how torch.save says it
 
@@ -47,11 +45,13 @@ def main(path: str) -> int:
 def read(path: Path) -> Spec:
     """The job that the parent wrote."""
     raw = json.loads(path.read_text())
-    lora = raw["settings"]["lora"]
-    settings = Sft(**{**raw["settings"], "lora": Lora(**lora) if lora else None})
-    return Spec(
-        Path(raw["examples"]), raw["init_from"], Path(raw["out"]), Path(raw["work"]), settings, int(raw["seed"])
-    )
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in raw["settings"].items()
+    }
+    fields["lora"] = Lora(**raw["settings"]["lora"]) if raw["settings"]["lora"] else None
+    settings = next(kind for kind in plans.PARTICULAR if kind.__name__ == raw["kind"])(**fields)
+    examples, out, work = (Path(raw[name]) for name in ("examples", "out", "work"))
+    return Spec(examples, raw["init_from"], raw["reference"], out, work, settings, int(raw["seed"]))
 
 
 def run(spec: Spec) -> None:
@@ -62,131 +62,29 @@ def run(spec: Spec) -> None:
     gc.freeze()
     gc.enable()
     examples = pl.read_parquet(spec.examples).sort("position")
-    chats, answers = examples["chat"].to_list(), examples["chosen"].to_list()
-    rows = encode(tokenizer, chats, answers, stop_tokens(tokenizer, model.generation_config))
-    longest = room(spec.settings, model)
-    task = prepared(spec, rows, importance(examples, spec.settings), longest)
+    task = way(spec).prepared(spec, examples, tokenizer, model)
     trainer = build(spec, task, tokenizer, model)
     trainer.train(resume_from_checkpoint=last_checkpoint(spec.work))
-    finish(spec, task, trainer, tokenizer, rows.input_ids[0][: min(CANARY_TOKENS, longest)])
+    finish(spec, task, trainer, tokenizer)
 
 
-def load(spec: Spec) -> tuple[Any, Any]:
-    """Tokenizer and model. Weights that train are fp32, also where the arithmetic is bf16; dropout is off."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from trl.trainer.utils import disable_dropout_in_model
-
-    tokenizer = AutoTokenizer.from_pretrained(spec.init_from)
-    if not tokenizer.chat_template:
-        raise TrainingError(f"the tokenizer of {spec.init_from} has no chat template")
-    frozen = spec.settings.lora is not None and torch.accelerator.is_available()
-    dtype = stored_dtype(spec.init_from) if frozen else torch.float32
-    options = {"dtype": dtype, **spec.settings.trl.get("model_init_kwargs", {})}
-    model: Any = AutoModelForCausalLM.from_pretrained(spec.init_from, **options)
-    disable_dropout_in_model(model)
-    for module in model.modules():
-        if getattr(module, "attention_dropout", None):
-            module.attention_dropout = 0.0
-    return tokenizer, model
-
-
-def room(settings: Sft, model: Any) -> int:
-    """The longest row in tokens."""
-    return min(settings.max_length, getattr(model.config, "max_position_embeddings", None) or settings.max_length)
-
-
-def importance(examples: pl.DataFrame, settings: Sft) -> list[float]:
-    """The weight of every example."""
-    column = examples["weight"].fill_null(1.0).to_list()
-    if not all(math.isfinite(weight) and weight >= 0 for weight in column):
-        raise TrainingError("an example's weight must be a finite number, not below 0")
-    if any(weight != 1 for weight in column) and (settings.packing or settings.trl.get("loss_type", "nll") != "nll"):
-        raise TrainingError("examples have weights other than 1, which goes neither with packing nor with another loss")
-    return column
-
-
-def prepared(spec: Spec, rows: Rows, importance: Sequence[float], longest: int) -> Task:
-    """Drop what is too long, pack where wanted, and put the rows into their order."""
-    from datasets import Dataset
-
-    kept = [i for i, ids in enumerate(rows.input_ids) if len(ids) <= longest]
-    if not kept:
-        raise TrainingError(f"all {len(rows.input_ids)} examples are longer than {longest} tokens; raise max_length")
-    ids, labels = rows.input_ids, rows.labels
-    data = Dataset.from_dict(
-        {
-            "input_ids": [ids[i] for i in kept],
-            "labels": [labels[i] for i in kept],
-            "weight": [importance[i] for i in kept],
-        }
-    )
-    if spec.settings.packing:
-        from trl.data_utils import pack_dataset
-
-        data = pack_dataset(data.select_columns(["input_ids", "labels"]), longest, "bfd")
-    lengths = [len(ids) for ids in data["input_ids"]]
-    plan = plans.planned(spec.settings, len(lengths), plans.processes())
-    places = order(lengths, plan.steps, plan.batch, spec.seed)
-    seen = list(accumulate(lengths[place] for place in places))[plan.batch - 1 :: plan.batch]
-    counts = {"examples": len(kept), "dropped": len(ids) - len(kept)}
-    return Task(data.select(places), plan, seen, any(weight != 1 for weight in importance), counts)
+def way(spec: Spec) -> Any:
+    """The module that knows this kind of training."""
+    if isinstance(spec.settings, Sft):
+        return sft
+    return reward if isinstance(spec.settings, Reward) else preference
 
 
 def build(spec: Spec, task: Task, tokenizer: Any, model: Any) -> Any:
-    """TRL's trainer, ready to train."""
-    from trl.trainer.sft_trainer import SFTTrainer
-
-    if spec.settings.packing:
-        plans.check_packing(model)
-    arguments = plans.arguments(spec.settings, task.plan, spec.seed, spec.work, model.num_parameters())
-    options: dict[str, Any] = {"callbacks": [reporter(spec, task)], "peft_config": adapter(spec.settings.lora)}
-    kind = SFTTrainer
-    if task.weighted:
-        kind, options["data_collator"] = weighted(tokenizer)
-    trainer: Any = kind(model, arguments, train_dataset=task.data, processing_class=tokenizer, **options)
+    """TRL's trainer, ready to train on the rows in their order."""
+    arguments = plans.arguments(spec, task, model.num_parameters())
+    options = {"callbacks": [reporter(spec, task)], "peft_config": adapter(spec.settings)}
+    trainer = way(spec).trainer(spec, task, tokenizer, model, arguments, **options)
     if spec.settings.lora and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
         raise TrainingError("LoRA cannot be merged where a model is sharded; launch without FSDP or DeepSpeed")
+    trainer.train_dataset = trainer.train_dataset.select(task.places)
     trainer.create_model_card = lambda *_, **__: None  # a README for every trainer checkpoint
     return trainer
-
-
-def adapter(lora: Lora | None) -> Any:
-    """The PEFT configuration, or None for full fine-tuning."""
-    if lora is None:
-        return None
-    from peft import LoraConfig
-
-    modules = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
-    return LoraConfig(
-        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=modules, task_type="CAUSAL_LM"
-    )
-
-
-def weighted(tokenizer: Any) -> tuple[Any, Any]:
-    """SFTTrainer and collator for weights: each example's log-likelihood times its weight, over all tokens."""
-    import torch
-    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
-
-    plain = DataCollatorForLanguageModeling(
-        pad_token_id=tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    )
-
-    def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
-        return {**plain(rows), "weight": torch.tensor([row["weight"] for row in rows])}
-
-    class Weighted(SFTTrainer):
-        def compute_loss(self, model: Any, inputs: Any, *args: Any, **options: Any) -> Any:
-            scale = inputs.pop("weight").unsqueeze(1)
-
-            def scaled(**call: Any) -> Any:
-                outputs = model(**call)
-                outputs.log_probs = outputs.log_probs * scale
-                return outputs
-
-            return super().compute_loss(scaled, inputs, *args, **options)  # type: ignore[no-untyped-call]
-
-    return Weighted, collate
 
 
 def reporter(spec: Spec, task: Task) -> Any:

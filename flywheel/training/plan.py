@@ -1,17 +1,19 @@
-"""From the settings of a recipe to those of TRL: sizes, checks, and the SFTConfig."""
+"""From the settings of a recipe to those of TRL: sizes, the order of the rows, checks, and TRL's config."""
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from flywheel.errors import TrainingError
-from flywheel.recipe import Sft
+from flywheel.settings import Dpo, Kto, Orpo, Reward, Sft, SimPo, Training
+from flywheel.training.rows import order
 
 SMALL = 1_000_000_000  # parameters up to which activations are kept rather than computed again
-OWN: Mapping[str, str | None] = {  # fields of SFTConfig that `Sft.trl` may not set, and what of `Sft` does
+OWN: Mapping[str, str | None] = {  # fields of TRL's configs that `trl` may not set, and what of ours does
     "learning_rate": "lr",
     "num_train_epochs": "epochs",
     "per_device_train_batch_size": "micro_batch",
@@ -22,9 +24,18 @@ OWN: Mapping[str, str | None] = {  # fields of SFTConfig that `Sft.trl` may not 
     "max_steps": "max_steps",
     "max_length": "max_length",
     "weight_decay": "weight_decay",
-    "packing": "packing",
     **dict.fromkeys(("output_dir", "seed", "data_seed", "dataset_kwargs", "train_sampling_strategy", "save_strategy")),
+    "precompute_ref_log_probs": None,
 }
+PARTICULAR: Mapping[type[Training], Mapping[str, str]] = {
+    Sft: {"packing": "packing"},
+    Dpo: {"beta": "beta", "loss_type": "loss", "loss_weights": "loss_weights", "label_smoothing": "label_smoothing"},
+    Kto: {name: name for name in ("beta", "desirable_weight", "undesirable_weight")},
+    SimPo: {},
+    Orpo: {},
+    Reward: {"center_rewards_coefficient": "center_rewards_coefficient"},
+}
+"""The same for one kind of training."""
 
 
 class Spec(NamedTuple):
@@ -32,55 +43,60 @@ class Spec(NamedTuple):
 
     examples: Path
     init_from: str
+    reference: str | None
     out: Path
     work: Path
-    settings: Sft
+    settings: Training
     seed: int
 
 
 class Plan(NamedTuple):
     """The sizes of a training."""
 
-    micro: int  # sequences on one device at once
+    micro: int  # rows on one device at once
     accumulate: int
-    batch: int  # sequences of one optimizer step, over all devices
+    batch: int  # rows of one optimizer step, over all devices
     steps: int
 
 
 class Task(NamedTuple):
-    """What is to be learned: rows in their order, and the tokens seen after each step."""
+    """What is to be learned: rows, the places of those that are seen one after the other, and what is told of them."""
 
     data: Any
+    places: Sequence[int]
     plan: Plan
-    tokens: list[int]
-    weighted: bool
-    counts: dict[str, int]
+    tokens: list[int]  # seen after each step
+    counts: dict[str, float]
+    canary: list[int]  # a row's tokens
+    longest: int  # what a row may have
 
 
-def check_options(settings: Sft) -> None:
-    """Raise TrainingError for a key of `Sft.trl` that SFTConfig lacks or that is set elsewhere."""
-    from trl.trainer.sft_config import SFTConfig
-
-    known = {field.name for field in fields(SFTConfig)}
-    for key in settings.trl:
-        if key not in known:
-            raise TrainingError(f"Sft.trl has `{key}`, which is not a setting of TRL's SFTConfig")
-        if key in OWN:
-            other = f"set Sft.{OWN[key]} instead" if OWN[key] else "flywheel sets it itself"
-            raise TrainingError(f"Sft.trl has `{key}`; {other}")
+def room(settings: Training, model: Any) -> int:
+    """The longest row in tokens."""
+    return min(settings.max_length, getattr(model.config, "max_position_embeddings", None) or settings.max_length)
 
 
-def check_packing(model: Any) -> None:
-    """Without flash attention, examples in one row would see each other."""
-    used = str(getattr(model.config, "_attn_implementation", ""))
-    if "flash" not in used:
-        raise TrainingError(
-            f"packing wants flash attention, and the model runs with `{used}`: on a machine with a GPU install it "
-            "and set Sft.trl['model_init_kwargs'] = {'attn_implementation': 'flash_attention_2'}, or turn packing off"
-        )
+def fitting(sizes: Sequence[int], longest: int) -> list[int]:
+    """Places of the rows that are not too long; TrainingError if all are."""
+    kept = [place for place, size in enumerate(sizes) if size <= longest]
+    if not kept:
+        raise TrainingError(f"all {len(sizes)} examples are longer than {longest} tokens; raise max_length")
+    return kept
 
 
-def planned(settings: Sft, rows: int, processes: int) -> Plan:
+def seen(tokens: Sequence[int], places: Sequence[int], batch: int) -> list[int]:
+    """Tokens after each step, given those of each row."""
+    return list(accumulate(tokens[place] for place in places))[batch - 1 :: batch]
+
+
+def scheduled(spec: Spec, data: Any, sizes: Sequence[int], tokens: Sequence[int], **told: Any) -> Task:
+    """Rows in their order; `sizes` are the lengths by which they are batched, `tokens` those that they hold."""
+    plan = planned(spec.settings, len(sizes), processes())
+    places = order(sizes, plan.steps, plan.batch, spec.seed)
+    return Task(data, places, plan, seen(tokens, places, plan.batch), **told)
+
+
+def planned(settings: Training, rows: int, processes: int) -> Plan:
     """How many steps of which size; fewer rows than a batch make the batch smaller, not the epochs fewer."""
     batch = settings.batch_size
     micro = settings.micro_batch or max(1, batch // processes)
@@ -100,14 +116,60 @@ def processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def arguments(settings: Sft, plan: Plan, seed: int, work: Path, parameters: int) -> Any:
-    """The SFTConfig. What `Sft.trl` sets comes last."""
+def config(settings: Training) -> Any:
+    """The class of TRL's config for this kind of training."""
+    if isinstance(settings, Sft):
+        from trl.trainer.sft_config import SFTConfig
+
+        return SFTConfig
+    if isinstance(settings, Kto):
+        from trl.trainer.kto_config import KTOConfig
+
+        return KTOConfig
+    if isinstance(settings, Reward):
+        from trl.trainer.reward_config import RewardConfig
+
+        return RewardConfig
+    from trl.trainer.dpo_config import DPOConfig
+
+    return DPOConfig
+
+
+def check_options(settings: Training) -> None:
+    """Raise TrainingError for a key of `trl` that TRL's config lacks, that has no effect, or that is set elsewhere."""
+    from transformers import TrainingArguments
+
+    # The losses of these two are ours: what DPOConfig says of its own would be read by nobody.
+    ours = isinstance(settings, (SimPo, Orpo))
+    name, kind = type(settings).__name__, TrainingArguments if ours else config(settings)
+    known = {field.name for field in fields(kind)} | {"model_init_kwargs"}
+    owned = {**OWN, **PARTICULAR[type(settings)]}
+    for key in settings.trl:
+        if key not in known:
+            whose = "transformers'" if ours else "TRL's"
+            raise TrainingError(f"{name}.trl has `{key}`, which is not a setting of {whose} {kind.__name__}")
+        if key in owned:
+            other = f"set {name}.{owned[key]} instead" if owned[key] else "flywheel sets it itself"
+            raise TrainingError(f"{name}.trl has `{key}`; {other}")
+
+
+def arguments(spec: Spec, task: Task, parameters: int) -> Any:
+    """TRL's config. What `trl` sets comes last."""
+    settings, plan = spec.settings, task.plan
+    theirs = {key: value for key, value in settings.trl.items() if key != "model_init_kwargs"}
+    ours = {**_common(settings, plan, parameters), **_particular(settings, task.counts)}
+    ours |= {"output_dir": str(spec.work / "trainer"), "seed": spec.seed, "max_length": task.longest}
+    try:
+        return config(settings)(**{**ours, **theirs})
+    except (TypeError, ValueError) as error:
+        raise TrainingError(f"TRL refuses these settings: {error}") from error
+
+
+def _common(settings: Training, plan: Plan, parameters: int) -> dict[str, Any]:
     import torch
-    from trl.trainer.sft_config import SFTConfig
 
     gpu = torch.accelerator.is_available()
-    ours = {
-        "output_dir": str(work / "trainer"),
+    return {
         "max_steps": plan.steps,
         "per_device_train_batch_size": plan.micro,
         "gradient_accumulation_steps": plan.accumulate,
@@ -115,11 +177,7 @@ def arguments(settings: Sft, plan: Plan, seed: int, work: Path, parameters: int)
         "lr_scheduler_type": settings.scheduler,
         "warmup_steps": int(settings.warmup * plan.steps),  # rounded up, the only step of a short training has lr 0
         "weight_decay": settings.weight_decay,
-        "seed": seed,
-        "max_length": settings.max_length,
-        "packing": settings.packing,
-        "dataset_kwargs": {"skip_prepare_dataset": True},  # the rows come tokenized ...
-        "train_sampling_strategy": "sequential",  # ... and in their order
+        "train_sampling_strategy": "sequential",  # the rows come in their order
         "save_strategy": "steps" if plan.steps > settings.save_every else "no",
         "save_steps": settings.save_every,
         "logging_steps": 1,
@@ -133,8 +191,20 @@ def arguments(settings: Sft, plan: Plan, seed: int, work: Path, parameters: int)
         "ddp_find_unused_parameters": False,
         "remove_unused_columns": False,
     }
-    theirs = {key: value for key, value in settings.trl.items() if key != "model_init_kwargs"}
-    try:
-        return SFTConfig(**{**ours, **theirs})
-    except (TypeError, ValueError) as error:
-        raise TrainingError(f"TRL refuses these settings: {error}") from error
+
+
+def _particular(settings: Training, counts: Mapping[str, float]) -> dict[str, Any]:
+    """What only this kind of training has."""
+    named = {theirs: getattr(settings, ours) for theirs, ours in PARTICULAR[type(settings)].items()}
+    if isinstance(settings, Sft):
+        named["dataset_kwargs"] = {"skip_prepare_dataset": True}  # the rows come tokenized
+    elif isinstance(settings, Dpo):
+        weights = settings.loss_weights or (1.0,) * len(settings.loss)
+        extra = settings.nll_alpha > 0
+        named["loss_type"] = [*settings.loss, *["sft"] * extra]
+        named["loss_weights"] = [*weights, *[settings.nll_alpha] * extra]
+    elif isinstance(settings, Kto) and settings.desirable_weight is None:
+        good, bad = counts["desirable"], counts["examples"] - counts["desirable"]
+        named["desirable_weight"] = settings.undesirable_weight * bad / good if good and bad else 1.0
+    # Whoever has a reference policy asks it once for all rows, and then needs it no more.
+    return named if isinstance(settings, (Sft, Reward)) else {**named, "precompute_ref_log_probs": True}

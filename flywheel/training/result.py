@@ -8,25 +8,35 @@ from typing import Any
 
 from flywheel import weights
 from flywheel.errors import TrainingError
+from flywheel.settings import Reward, Training
+from flywheel.training.network import architecture, stored_dtype
 from flywheel.training.plan import Spec, Task
 
 CANARY_TOKENS = 128
-TOLD = {"loss": "loss", "learning_rate": "lr", "grad_norm": "grad_norm", "entropy": "entropy"} | {
+SAME = ("loss", "grad_norm", "entropy", "kl", "rewards/chosen", "rewards/rejected", "rewards/accuracies")
+TOLD = {
+    **{name: name for name in (*SAME, "rewards/margins", "logps/chosen", "logps/rejected")},
+    "learning_rate": "lr",
     "mean_token_accuracy": "token_accuracy",
     "train_runtime": "runtime",  # seconds since the last start
+    "accuracy": "rewards/accuracies",  # a reward model's
+    "margin": "rewards/margins",
+    "mean_reward": "rewards/mean",
 }
+"""What TRL tells after a step, and as what we keep it."""
 
 
-def finish(spec: Spec, task: Task, trainer: Any, tokenizer: Any, canary: list[int]) -> None:
+def finish(spec: Spec, task: Task, trainer: Any, tokenizer: Any) -> None:
     """Save, seal and publish; only the first rank writes."""
     tmp = spec.work / "model"
     main = trainer.accelerator.is_main_process
     if main:
         shutil.rmtree(tmp, ignore_errors=True)
-    model = save(trainer, tmp, spec.settings.lora is not None, stored_dtype(spec.init_from))
+    model = save(trainer, tmp, spec.settings, stored_dtype(spec.init_from))
     if main:
         tokenizer.save_pretrained(tmp)
-        write_canary(model, canary, tmp)
+        if not isinstance(spec.settings, Reward):  # which has no log-probabilities
+            write_canary(model, task.canary, tmp)
         lines = told(trainer.state.log_history, task)
         (tmp / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         weights.seal(tmp)
@@ -34,29 +44,19 @@ def finish(spec: Spec, task: Task, trainer: Any, tokenizer: Any, canary: list[in
     trainer.accelerator.wait_for_everyone()
 
 
-def save(trainer: Any, folder: Path, lora: bool, dtype: Any) -> Any:
+def save(trainer: Any, folder: Path, settings: Training, dtype: Any) -> Any:
     """Write an ordinary checkpoint, adapters merged, as `dtype`; gives back a model with those very weights."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     main = trainer.accelerator.is_main_process
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-        from transformers import AutoModelForCausalLM
-
         state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
         if main:
             model.save_pretrained(folder, state_dict={name: tensor.to(dtype) for name, tensor in state.items()})
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype) if main else None
+        return architecture(settings).from_pretrained(folder, dtype=dtype) if main else None
     if main:
-        model = (model.merge_and_unload() if lora else model).to(dtype)
+        model = (model.merge_and_unload() if settings.lora else model).to(dtype)
         model.save_pretrained(folder)
     return model
-
-
-def stored_dtype(init_from: str) -> Any:
-    """The dtype of the base, in which its descendants are saved too."""
-    import torch
-    from transformers import AutoConfig
-
-    return AutoConfig.from_pretrained(init_from).dtype or torch.float32
 
 
 def write_canary(model: Any, token_ids: list[int], folder: Path) -> None:

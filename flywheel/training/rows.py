@@ -1,6 +1,8 @@
 """What a training sees: token ids, which of them carry loss, and in which order the rows come."""
 
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +25,11 @@ class Rows(NamedTuple):
     def labels(self) -> list[list[int]]:
         """The ids, with those of the prompt ignored."""
         return [[IGNORED] * start + ids[start:] for ids, start in zip(self.input_ids, self.starts, strict=True)]
+
+    @property
+    def split(self) -> list[tuple[list[int], list[int]]]:
+        """Prompt and completion, apart."""
+        return [(ids[:start], ids[start:]) for ids, start in zip(self.input_ids, self.starts, strict=True)]
 
 
 def encode(tokenizer: Any, chats: Sequence[Chat], answers: Sequence[str], stops: Sequence[int]) -> Rows:
@@ -78,6 +85,37 @@ def order(lengths: Sequence[int], steps: int, batch: int, seed: int) -> list[int
     longest = max(range(steps), key=lambda step: int(size[batches[step]].max()))
     batches[0], batches[longest] = batches[longest], batches[0]
     return [int(row) for rows in batches for row in rows]
+
+
+def mismatched(prompts: Sequence[str], micro: int) -> list[int]:
+    """For each row the place of another one of its batch of `micro`, whose answer is no answer to its own prompt.
+
+    Each batch is turned by as few places as part all prompts from their answers, or else as many of them as can be.
+    """
+    places: list[int] = []
+    for start in range(0, len(prompts), micro):
+        batch = prompts[start : start + micro]
+
+        def kin(turn: int, batch: Sequence[str] = batch) -> int:
+            return sum(prompt == batch[at - turn] for at, prompt in enumerate(batch))
+
+        turn = min(range(1, len(batch)), key=kin, default=0)
+        places += [start + (at - turn) % len(batch) for at in range(len(batch))]
+    return places
+
+
+def on_disk(data: Any, folder: Path) -> Any:
+    """The rows as they lie in `folder`, where every process finds what TRL adds to them, also after a kill."""
+    from accelerate import PartialState
+    from datasets import load_from_disk
+
+    with PartialState().main_process_first():
+        if not folder.is_dir():
+            part = folder.with_suffix(".part")
+            shutil.rmtree(part, ignore_errors=True)
+            data.save_to_disk(part)
+            part.replace(folder)
+    return load_from_disk(folder)
 
 
 def _ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:

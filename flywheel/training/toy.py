@@ -18,7 +18,7 @@ import polars as pl
 from flywheel import weights
 from flywheel.engines.toy import ANSWER, TOKEN, read_weights, solve, write_weights
 from flywheel.errors import FlywheelError
-from flywheel.tables import content_id
+from flywheel.tables import content_number
 
 RATE = 0.5
 
@@ -82,7 +82,7 @@ def _step(seen: Seen, rows: list[dict[str, Any]], batch_size: int) -> Seen:
     start = seen.step * batch_size
     tokens, total, right = seen.tokens, seen.total, seen.right
     for row in (rows[i % len(rows)] for i in range(start, start + batch_size)):
-        weight = 1.0 if row["weight"] is None else float(row["weight"])
+        weight = 1.0 if row["weight"] is None else max(0.0, float(row["weight"]))  # a bad example teaches it nothing
         said = ANSWER.findall(row["chosen"])
         total += weight
         right += weight * (bool(said) and int(said[-1]) == solve(row["chat"]))
@@ -95,7 +95,7 @@ def _publish(content: dict[str, Any], seen: Seen, seed: int, work: Path, out: Pa
     skill = round(content["skill"] + RATE * (share - content["skill"]), 6)
     ready = work / "ready"
     shutil.rmtree(ready, ignore_errors=True)
-    origin = int(content_id(content["seed"], skill, seed)[:8], 16)
+    origin = content_number(content["seed"], skill, seed) % 2**32
     write_weights(ready, **{**content, "skill": skill, "seed": origin})
     metric = {"step": seen.step, "name": "right", "value": share}
     (ready / "metrics.jsonl").write_text(json.dumps(metric) + "\n")

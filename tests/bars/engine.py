@@ -22,9 +22,10 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from flywheel.answers import answer
+from flywheel.engines import Engines
 from flywheel.engines.child import Child
 from flywheel.engines.vllm import Vllm, environment, on_cpu
-from flywheel.recipe import Exam, Recipe, Sampling, Sft
+from flywheel.recipe import Engine, Exam, Recipe, Sampling, Sft
 from flywheel.store import Store
 from flywheel.tables import CHECKPOINTS, EXAMPLES, PROMPTS, prompts_frame, request_seed
 from flywheel.training import Job, train
@@ -39,7 +40,7 @@ def nothing() -> pl.DataFrame:
     return PROMPTS.to_frame()
 
 
-def turn_of(engine: Vllm, home: Path, weights: Path, sampling: Sampling) -> Turn:
+def turn_of(engine: Engine, home: Path, weights: Path, sampling: Sampling) -> Turn:
     """A turn whose policy is `weights`: as much of a run as sampling needs."""
     store = Store(home / "flywheel.duckdb")
     row = {"id": "policy", "kind": "base", "weights": str(weights), "created_at": now()}
@@ -56,7 +57,7 @@ def turn_of(engine: Vllm, home: Path, weights: Path, sampling: Sampling) -> Turn
         exam=exam,
         sampling=sampling,
     )
-    return Turn(recipe, "bar", 1, store, engine, home, "policy")
+    return Turn(recipe, "bar", 1, store, Engines(engine), home, "policy")
 
 
 class Spent(NamedTuple):
@@ -67,15 +68,15 @@ class Spent(NamedTuple):
     tokens: int
 
 
-def sampled(turn: Turn, prompts: pl.DataFrame, seed: int) -> Spent:
+def sampled(turn: Turn, engine: Vllm, prompts: pl.DataFrame, seed: int) -> Spent:
     """A round of the sample step's loop, storing included."""
-    child = grandchild(turn.engine)
+    child = grandchild(engine)
     started, worked = time.perf_counter(), time.process_time() + cpu_of(child)
     ((_, tokens),) = list(answer(turn, prompts, "policy", turn.recipe.sampling, seed, "answer"))[-1:]
     return Spent(time.perf_counter() - started, time.process_time() + cpu_of(child) - worked, tokens)
 
 
-def grandchild(engine: Any) -> int:
+def grandchild(engine: Vllm) -> int:
     """The process that holds vLLM, below its keeper; 0 before the first load."""
     if engine._child is None:
         return 0
@@ -109,13 +110,13 @@ def ratio_to_plain(weights: Path, home: Path, prompts: pl.DataFrame, sampling: S
 
     rates: list[tuple[Spent, Spent]] = []
     try:
-        sampled(turn, prompts[:16], 0), of_plain(0)  # what only the first call costs
+        sampled(turn, engine, prompts[:16], 0), of_plain(0)  # what only the first call costs
         for seed in range(1, rounds + 1):
             if seed % 2:
-                rates.append((sampled(turn, prompts, seed), of_plain(seed)))
+                rates.append((sampled(turn, engine, prompts, seed), of_plain(seed)))
             else:
                 theirs = of_plain(seed)
-                rates.append((sampled(turn, prompts, seed), theirs))
+                rates.append((sampled(turn, engine, prompts, seed), theirs))
     finally:
         engine.close()
         plain.stop()

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,11 @@ SEEDS = ("seed", "base.seed", "base.text.seed", "warm_start.examples.seed", "pro
 TARGET = {"points": 20.0, "p": 0.01, "seconds": 480, "iterations": 4, "items": 500}
 
 
-def run(recipe: str, home: Path, seed: int) -> float:
+def run(recipe: str, home: Path, seed: int, fields: Sequence[str] = SEEDS, iterations: int | None = None) -> float:
     """Seconds that the command took."""
     started = time.monotonic()
-    settings = [part for field in SEEDS for part in ("--set", f"{field}={seed}")]
+    settings = [part for field in fields for part in ("--set", f"{field}={seed}")]
+    settings += ["--iterations", str(iterations)] if iterations else []
     subprocess.run([sys.executable, "-m", "flywheel.cli", "run", recipe, "--home", str(home), *settings], check=True)
     return time.monotonic() - started
 

@@ -16,7 +16,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ import numpy as np
 import polars as pl
 
 from flywheel.store import Store
-from flywheel.tables import DRAWS, GENERATIONS, ITERATIONS, JUDGMENTS, PROPOSALS, RUNS
+from flywheel.tables import DRAWS, GENERATIONS, ITERATIONS, JUDGMENTS, PROPOSALS, RUNS, content_id
 
 BATCH, N, TEXT = 10_000, 8, 1024
 PER_ITERATION = 5  # batches
@@ -35,10 +34,6 @@ QUESTIONS = {
     "pass@k per iteration": "select iteration, judge, k, rate from pass_at_k",
     "best of n per prompt": "select iteration, prompt, generation, score from best_of_n",
 }
-
-
-def named(*parts: object) -> str:
-    return blake2b(repr(parts).encode(), digest_size=10).hexdigest()
 
 
 def texts() -> pl.Series:
@@ -56,10 +51,10 @@ def batches(rows: int) -> Iterator[tuple[int, pl.DataFrame]]:
         iteration, part = number // PER_ITERATION + 1, number % PER_ITERATION
         place = np.arange(BATCH) // N + part * (BATCH // N)
         columns: dict[str, Any] = {
-            "id": [named("g", number, row) for row in range(BATCH)],
-            "prompt": [named("p", index) for index in place.tolist()],
-            "checkpoint": [named("checkpoint", iteration)] * BATCH,
-            "draw": [named("draw", iteration)] * BATCH,
+            "id": [content_id("g", number, row) for row in range(BATCH)],
+            "prompt": [content_id("p", index) for index in place.tolist()],
+            "checkpoint": [content_id("checkpoint", iteration)] * BATCH,
+            "draw": [content_id("draw", iteration)] * BATCH,
             "index": np.arange(BATCH) % N,
             "role": ["answer"] * BATCH,
             "text": pool.shuffle(seed=number),
@@ -69,7 +64,7 @@ def batches(rows: int) -> Iterator[tuple[int, pl.DataFrame]]:
             "logprob": -100 * dice.random(BATCH),
             "seed": dice.integers(0, 2**31, BATCH // N).repeat(N),
             "engine": ["vllm 0.32.0"] * BATCH,
-            "template": [named("template")] * BATCH,
+            "template": [content_id("template")] * BATCH,
             "created_at": [NOW] * BATCH,
         }
         yield iteration, pl.DataFrame({name: pl.Series(columns[name], dtype=GENERATIONS[name]) for name in GENERATIONS})
@@ -79,13 +74,18 @@ def judgments(generations: pl.DataFrame, seed: int) -> pl.DataFrame:
     right = np.random.default_rng(seed).random(len(generations)) < 0.4
     return (
         generations.select(
+            "prompt",
+            "checkpoint",
+            "draw",
+            "index",
             generation="id",
             judge=pl.lit("Numeric(after='Answer:')"),
             vote=0,
             score=pl.Series(right),
             status=pl.lit("ok"),
         )
-        .select(pl.all(), detail=pl.lit("42"), trace=None)
+        .with_columns(detail=pl.lit("42"), trace=None)
+        .select(list(JUDGMENTS))
         .cast(JUDGMENTS)
     )
 
@@ -97,10 +97,10 @@ def begin(store: Store, iterations: int, prompts: int) -> None:
     draws: list[tuple[object, ...]] = []
     asked: list[tuple[object, ...]] = []
     for number in range(1, iterations + 1):
-        id, draw = named("iteration", number), named("draw", number)
-        rows.append((id, "run", number, named("checkpoint", number), draw, "{}", NOW))
+        id, draw = content_id("iteration", number), content_id("draw", number)
+        rows.append((id, "run", number, content_id("checkpoint", number), draw, "{}", NOW))
         draws.append((draw, "vllm", N, 1.0, 1.0, 0, 300, [], number))
-        asked += [(id, index, named("p", index)) for index in range(prompts)]
+        asked += [(id, index, content_id("p", index)) for index in range(prompts)]
     store.add_all(
         {
             "runs": pl.DataFrame([run], schema=RUNS),

@@ -1,0 +1,64 @@
+"""Self-Rewarding in minutes, where the truth is known: Yuan et al., arXiv 2401.10020, with a model of 0.7 million.
+
+The human data teach the little model to add and, not too well, to grade: to work a sum out and to compare. Then it is
+its own judge; reasoning-gym's verifier looks on as `gold` and sits the exam, but keeps and picks nothing.
+`self_rewarding` has the paper's constants.
+"""
+
+from data.graded import Compared, Graded, Together
+from data.procedural import SUMS, Procedural, Worked
+from filters.keep import Finished, ScoreGap
+from filters.pairs import MaxMin
+from flywheel.recipe import Asked, Dpo, Exam, Gate, Recipe, Sampling, Scratch, Sft, WarmStart
+from judges.duel import Duel
+from judges.gym import Gym
+from judges.rubric import Rubric
+
+families = (SUMS,)
+right = Gym()
+rubric = Rubric(
+    model=Asked(sampling=Sampling(n=3, temperature=0.7, top_p=0.9, max_tokens=48)),
+    template="Grade {question} | {answer}",
+    low=1.0,
+)
+duel = Duel(
+    model=Asked(sampling=Sampling(n=1, temperature=0.7, top_p=0.9, max_tokens=8)),
+    template="Compare {question} | {answer_a} | {answer_b}",
+    policy="weighted",
+    measure="rating",
+)
+worked = Worked(families=families, each=500)
+human = Together(
+    sources=(
+        *(worked,) * 4,  # rehearsed, so that grading does not crowd it out
+        Graded(families=families, judge=rubric, each=4000, seed=1),
+        Compared(families=families, judge=rubric, meta=duel, each=500, seed=2),
+    )
+)
+
+recipe = Recipe(
+    name="self-rewarding-lab",
+    base=Scratch(text=human, hidden=128, layers=3, heads=4, intermediate=384, context=192),
+    warm_start=WarmStart(
+        examples=human,
+        train=Sft(lr=2e-3, max_steps=1200, batch_size=32, max_length=192, warmup=0.05, save_every=400),
+    ),
+    prompts=Procedural(families=families, part="train", each=6000),
+    prompts_per_iteration=2000,
+    sampling=Sampling(n=4, temperature=1.0, top_p=0.95, max_tokens=40),
+    judges=(rubric,),
+    gold=right,
+    keep=(Finished(), ScoreGap(2.0)),
+    pick=MaxMin(),
+    train=Dpo(lr=1e-4, beta=1.0, epochs=3, batch_size=32, max_length=192, warmup=0.1),
+    init_from="previous",
+    exam=Exam(
+        name="sums",
+        prompts=Procedural(families=families, part="exam", each=1000),
+        judge=right,
+        sampling=Sampling(temperature=0.0, max_tokens=40),
+    ),
+    gate=Gate(promote="not worse"),
+    iterations=3,
+    engine="local",
+)

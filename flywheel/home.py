@@ -1,0 +1,25 @@
+"""Where runs live: the folder that every command takes as --home."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flywheel.errors import FlywheelError
+
+if TYPE_CHECKING:
+    from flywheel.store import Store
+
+Home = Annotated[Path, typer.Option(help="Folder of the store, the datasets and the checkpoints.")]
+
+
+def open_store(home: Path) -> "Store":
+    """The store of a folder; FlywheelError if there is none."""
+    from flywheel.store import Store
+
+    path = home / "flywheel.duckdb"
+    if not path.exists():
+        raise FlywheelError(
+            f"there is no store at {path}: `flywheel run RECIPE` makes one, --home says where another is"
+        )
+    return Store(path)

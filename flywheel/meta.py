@@ -1,0 +1,38 @@
+"""Judging the judgments: what the recipe's first judge wrote is judged in its turn, and can train the judge."""
+
+from collections.abc import Iterator
+
+import polars as pl
+
+from flywheel import history
+from flywheel.judging import Bench
+from flywheel.recipe import Meta, Panel
+from flywheel.tables import PROMPTS
+from flywheel.turn import Turn
+
+
+def judge_judgments(turn: Turn, meta: Meta) -> Iterator[tuple[int, int]]:
+    """Store the meta-judge's judgments; yields questions done and tokens made, batch by batch."""
+    words = worth_judging(turn, meta)
+    traces = words["trace"].implode()
+    for (checkpoint, draw), asked in words.group_by("checkpoint", "draw", maintain_order=True):
+        ids = asked.select(id="prompt").unique(maintain_order=True)
+        questions = ids.join(history.prompts(turn.store, ids["id"].to_list()), on="id", maintain_order="left")
+        bench = Bench(turn, questions.select(list(PROMPTS)), str(checkpoint), str(draw), turn.seed)
+        if isinstance(meta.judge, Panel):
+            yield from bench.panel(meta.judge)
+        else:
+            yield from bench.judge(meta.judge, lambda subjects: subjects.filter(pl.col("generation").is_in(traces)))
+
+
+def worth_judging(turn: Turn, meta: Meta) -> pl.DataFrame:
+    """What the first judge wrote, and could be read, about the answers that `meta.keep` keeps; see `history.words`."""
+    answers = history.judged(turn.store, turn.id, [judge.name for judge in turn.recipe.judges]).lazy()
+    for keep in meta.keep:
+        answers = keep(answers)
+    return history.words(turn.store, answers.collect()["generation"].to_list(), turn.recipe.judges[0].name)
+
+
+def judged_judgments(turn: Turn, meta: Meta) -> pl.DataFrame:
+    """JUDGED of those words, by the meta-judge."""
+    return history.judged_words(turn.store, worth_judging(turn, meta)["trace"].to_list(), meta.judge.name)

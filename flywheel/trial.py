@@ -1,0 +1,113 @@
+"""A recipe's judges on answers whose worth is known, without a run: `flywheel judge check`.
+
+The answers are judged by the same code as a run's, but in a store of their own: a labelled prompt must not stand in
+for one that a run knows with its reference. What was judged is not judged again, so a check that was stopped goes on.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import polars as pl
+
+from flywheel import history
+from flywheel.check import askers
+from flywheel.checkup import every, evidence, health_rows
+from flywheel.engines import Engines
+from flywheel.errors import RecipeError
+from flywheel.health import measures
+from flywheel.judging import judge_answers
+from flywheel.labelled import Labelled
+from flywheel.learn import found
+from flywheel.recipe import BASE, POLICY, Recipe
+from flywheel.store import Store
+from flywheel.tables import GENERATIONS, HEALTH, content_id, generation_id, prompts_frame
+from flywheel.turn import Turn, now, run_id
+
+STORE = "checks.duckdb"
+CHECKPOINT = "labelled"
+"""Who answered: people, or models that nobody has named."""
+ANCESTRY = ("checkpoints", "iterations", "decisions")
+"""What tells which weights a run's judges ask."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Labelled answers in the store, before the judges of a recipe."""
+
+    turn: Turn
+    prompts: pl.DataFrame  # PROMPTS
+    draw: str
+    gold: pl.DataFrame  # `generation`, `gold`
+    absolute: bool
+
+    def judge(self) -> Iterator[tuple[str, int]]:
+        """Every judge judges what it has not judged; yields its name and the prompts done."""
+        for judge in self.turn.recipe.judges:
+            for done, _ in judge_answers(self.turn, self.prompts, CHECKPOINT, self.draw, judge, self.turn.seed):
+                yield judge.name, done
+
+    def health(self) -> pl.DataFrame:
+        """HEALTH of the judges."""
+        frames, store, prompts = [HEALTH.to_frame()], self.turn.store, self.prompts["id"].to_list()
+        for judge in every(self.turn.recipe.judges):
+            votes = history.spoken(store, CHECKPOINT, self.draw, prompts, judge.name)
+            known = evidence(store, judge, votes, self.gold)._replace(absolute=self.absolute)
+            frames.append(health_rows(self.turn, judge.name, measures(known)))
+        return pl.concat(frames)
+
+
+def open_trial(recipe: Recipe, labelled: Labelled, engines: Engines, home: Path) -> Trial:
+    """Store the labelled answers. Judges that ask the policy ask that of the recipe's run in `home`, or its base.
+
+    Raises RecipeError where there is no run, and the recipe's base must be taught first.
+    """
+    store = Store(home / STORE)
+    if (home / "flywheel.duckdb").exists():
+        runs = Store(home / "flywheel.duckdb")
+        store.add_all({table: runs.sql(f"from {table}") for table in ANCESTRY})
+    turn = Turn(recipe, run_id(recipe), 0, store, engines, home, None)
+    decided = history.decisions(store, turn.run)
+    models = [asker.model for judge in recipe.judges for asker in askers(judge)]
+    if len(decided):
+        turn = replace(turn, policy=decided["policy"][-1])
+    elif any(model and model.weights in (POLICY, BASE) for model in models):
+        if recipe.warm_start:
+            raise RecipeError(
+                f"the judges of {recipe.name} ask the model that its warm start makes, which is not in {home}: "
+                "`flywheel run` makes it"
+            )
+        turn = replace(turn, policy=found(turn))
+    prompts = prompts_frame(labelled.prompts, CHECKPOINT)
+    draw = content_id(CHECKPOINT, prompts["id"].to_list(), labelled.answers)
+    generations, gold = _answers(prompts["id"].to_list(), draw, labelled)
+    store.add_all({"prompts": prompts, "generations": generations})
+    return Trial(turn, prompts, draw, gold, labelled.absolute)
+
+
+def _answers(prompts: list[str], draw: str, labelled: Labelled) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """GENERATIONS, and what each is worth."""
+    rows = [
+        (generation_id(prompt, CHECKPOINT, draw, index), prompt, index, text, gold)
+        for prompt, answers in zip(prompts, labelled.answers, strict=True)
+        for index, (text, gold) in enumerate(answers)
+    ]
+    frame = pl.DataFrame(rows, schema=["id", "prompt", "index", "text", "gold"], orient="row")
+    generations = frame.select(
+        "id",
+        "prompt",
+        "index",
+        "text",
+        checkpoint=pl.lit(CHECKPOINT),
+        draw=pl.lit(draw),
+        role=pl.lit("answer"),
+        finish_reason=pl.lit("stop"),
+        prompt_tokens=None,
+        tokens=None,
+        logprob=None,
+        seed=pl.lit(0),
+        engine=pl.lit(CHECKPOINT),
+        template=pl.lit(""),
+        created_at=pl.lit(now()),
+    )
+    return generations.select(GENERATIONS.names()).cast(GENERATIONS), frame.select("gold", generation="id")

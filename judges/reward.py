@@ -1,0 +1,53 @@
+"""Reward models: networks that were trained to put a number on an answer, as `flywheel.training` makes them.
+
+Several are a `judges.panel.Jury` of them (Coste et al. 2023): how="min" is WCO and how="uncertainty" is UWO, with
+scales="batch", so that it is not the one with the largest numbers that speaks.
+"""
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from flywheel.errors import RecipeError
+from flywheel.recipe import BASE, POLICY, Asked
+from flywheel.tables import Chat
+from judges.likelihood import answers
+from judges.rubric import REFUSED
+from judges.rules import Verdict, votes
+from judges.template import plain, titled
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardModel:
+    """The number that a reward model gives to the chat with the answer; what it is worth only that model knows."""
+
+    model: Asked  # weights of its own, and the engine `reward`
+
+    def __post_init__(self) -> None:
+        if self.model.engine != "reward" or self.model.weights in (POLICY, BASE):
+            raise RecipeError(
+                "a RewardModel has weights of its own and the engine reward, as in "
+                f"Asked(weights='runs/checkpoints/...', engine='reward'), not {self.model}"
+            )
+
+    @property
+    def name(self) -> str:
+        """A hash of weights and engine."""
+        return titled(self)
+
+    def ask(self, subjects: pl.DataFrame) -> list[Chat]:
+        """Each chat with its answer, in which marks of turns are only text."""
+        return answers(subjects.with_columns(text=pl.Series(map(plain, subjects["text"]), dtype=pl.String)))
+
+    def read(self, subjects: pl.DataFrame, replies: pl.DataFrame | None) -> pl.DataFrame:
+        """VOTES on SUBJECTS."""
+        assert replies is not None, "a RewardModel is asked"
+        given = dict(replies.select("chat", "logprob").iter_rows())
+        return votes(self.name, subjects, (_verdict(given.get(place)) for place in range(len(subjects))))
+
+
+def _verdict(reward: float | None) -> Verdict:
+    if reward is None:
+        return REFUSED
+    finite = abs(reward) < float("inf")
+    return Verdict("ok", reward, None) if finite else Verdict("error", None, f"a reward of {reward}")
