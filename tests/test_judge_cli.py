@@ -29,13 +29,15 @@ from judges.rules import Exact
 recipe = replace(toy, judges=(Exact(),){more})
 """
 RUBRIC = """
+import os
 from dataclasses import replace
 from flows.recipes.toy import recipe as toy
 from flywheel.recipe import Asked, Sampling
 from judges.duel import Duel
 from judges.rubric import Rubric
 words = Sampling(n={n}, temperature=0.7, max_tokens=40)
-recipe = replace(toy, judges=(Rubric(model=Asked(sampling=words)), Duel(model=Asked(sampling=words))))
+weights = os.environ['FLYWHEEL_TOY_WEIGHTS']
+recipe = replace(toy, base=weights, judges=(Rubric(model=Asked(sampling=words)), Duel(model=Asked(sampling=words))))
 """
 ROWS = [
     {"question": "a?", "reference": "yes", "answer": "yes", "gold": True},
