@@ -9,7 +9,7 @@ resolve() {
   local device=$1
   shift
   uv pip compile ../pyproject.toml --output-file "lock-$device.txt" \
-    --extra train --extra tasks --extra flows --extra dev --extra "vllm-$device" \
+    --extra train --extra tasks --extra flows --extra dev --extra ray --extra notebook --extra "vllm-$device" \
     --overrides overrides.txt --overrides "overrides-$device.txt" \
     --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
     --quiet --no-annotate --no-emit-index-url --custom-compile-command "python3 make.py lock" "$@"
