@@ -5,6 +5,7 @@
 
 The questions are the judge's own, so the model is taught what it will be asked. A judgment works the problem out, puts
 the answer's result beside its own, and gives the top score or the lowest: `8+5=13,13-2=11. Answer: 11 12. Score: 1`.
+A comparison judges the answer itself and sides with the score that is its own: `... Score: 1. Verdict: A`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -72,7 +73,8 @@ class Compared:
         questions = self.meta.ask(
             _subjects(pairs)
         )  # the right judgment, which comes first, is shown first, then second
-        rows = zip(questions, ["Verdict: A", "Verdict: B"] * len(found), strict=True)
+        verdicts = [f"{case.judgment}. Verdict: {label}" for case in found for label in "AB"]
+        rows = zip(questions, verdicts, strict=True)
         return pl.DataFrame(list(rows), schema=WORKED, orient="row")
 
 
@@ -95,7 +97,9 @@ def cases(families: tuple[Family, ...], each: int, right: float, seed: int) -> I
         work = family.work(entry)
         answer = work if dice.random() < right else family.spoil(entry, dice)
         judgment = judged(work, answer)
-        mistaken = judged(family.spoil(entry, dice), answer) if dice.random() < 0.5 else _other(judgment)
+        mistaken = judged(family.spoil(entry, dice), answer)
+        if mistaken[-1] == judgment[-1] or dice.random() < 0.5:
+            mistaken = _other(judgment)
         yield Case([{"role": "user", "content": family.ask(entry)}], answer, judgment, mistaken)
 
 

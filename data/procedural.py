@@ -22,6 +22,9 @@ import polars as pl
 from flywheel.errors import RecipeError, SourceError
 from flywheel.tables import PROMPTS, WORKED, Chat, content_number, prompt_id, prompts_frame
 
+FORGOTTEN = 0.6
+"""How often a careless sum loses a ten that is carried or borrowed."""
+
 Entry = Mapping[str, Any]
 """A problem of reasoning-gym: `question`, `answer`, and `metadata` as its dataset wants it."""
 
@@ -42,13 +45,15 @@ def question(entry: Entry) -> str:
 class Family:
     """A dataset of reasoning-gym. `ask` words a problem; `work` writes it out, up to the final "Answer: ...".
 
-    For those who are to learn to judge, `spoil` writes it out with a mistake.
+    `careless` writes it out as people do who know better: with mistakes of one kind, again and again. For those who are
+    to learn to judge, `spoil` writes it out with one mistake of any kind.
     """
 
     dataset: str
     settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     ask: Callable[[Entry], str] = question
     work: Callable[[Entry], str] | None = None
+    careless: Callable[[Entry, Random], str] | None = None
     spoil: Callable[[Entry, Random], str] | None = None
 
 
@@ -79,19 +84,25 @@ class Worked:
 
     families: tuple[Family, ...]
     each: int | tuple[int, ...] = 500  # one number for all families, or one for each
+    careless: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
         _check(self.families, "worked", self.each)
-        silent = [family.dataset for family in self.families if family.work is None]
+        need = "careless" if self.careless else "work"
+        silent = [family.dataset for family in self.families if getattr(family, need) is None]
         if silent:
-            raise RecipeError(f"the family {silent[0]} has no `work`, so its problems cannot be worked out")
+            raise RecipeError(f"the family {silent[0]} has no `{need}`, so its problems cannot be worked out")
 
     def __call__(self) -> pl.DataFrame:
         """WORKED, or SourceError."""
-        rows = entries(self.families, "worked", self.each, self.seed)
-        worked = [(_chat(family, entry), family.work(entry)) for family, entry in rows if family.work]
+        rows, dice = entries(self.families, "worked", self.each, self.seed), Random(self.seed)
+        worked = [(_chat(family, entry), self._worked(family, entry, dice)) for family, entry in rows]
         return pl.DataFrame(worked, schema=WORKED, orient="row")
+
+    def _worked(self, family: Family, entry: Entry, dice: Random) -> str:
+        assert family.work is not None
+        return family.careless(entry, dice) if self.careless and family.careless else family.work(entry)
 
 
 def ask_sum(entry: Entry) -> str:
@@ -104,17 +115,32 @@ def work_sum(entry: Entry) -> str:
     return _sum(entry, {})
 
 
+def careless_sum(entry: Entry, dice: Random) -> str:
+    """The same, but more often than not the ten is forgotten that is carried or borrowed: `8+5=3,3-2=1. Answer: 1`."""
+    total, *terms = map(int, _terms(entry))
+    slips: dict[int, int] = {}
+    for place, term in enumerate(terms, 1):
+        tens = (total % 10 + term) // 10 if total >= 0 else 0
+        if tens and dice.random() < FORGOTTEN:
+            slips[place] = -10 * tens
+        total += term + slips.get(place, 0)
+    return _sum(entry, slips)
+
+
 def spoil_sum(entry: Entry, dice: Random) -> str:
     """The same with one step that went wrong, and right steps from there."""
-    places = len(re.findall(r"\d+", _expression(entry)))
-    return _sum(entry, {dice.randrange(1, places): dice.choice((-10, -2, -1, 1, 2, 10))})
+    return _sum(entry, {dice.randrange(1, len(_terms(entry))): dice.choice((-10, -2, -1, 1, 2, 10))})
 
 
 def _sum(entry: Entry, slips: Mapping[int, int]) -> str:
-    terms = re.findall(r"[+-]?\d+", _expression(entry))
+    terms = _terms(entry)
     totals = list(accumulate(int(term) + slips.get(place, 0) for place, term in enumerate(terms)))
     steps = [f"{before}{term}={after}" for before, term, after in zip(totals, terms[1:], totals[1:], strict=False)]
     return f"{','.join(steps)}. Answer: {totals[-1]}"
+
+
+def _terms(entry: Entry) -> list[str]:
+    return re.findall(r"[+-]?\d+", _expression(entry))
 
 
 def ask_reversal(entry: Entry) -> str:
@@ -132,6 +158,7 @@ SUMS = Family(
     settings=MappingProxyType({"min_terms": 3, "max_terms": 4, "min_digits": 1, "max_digits": 1}),
     ask=ask_sum,
     work=work_sum,
+    careless=careless_sum,
     spoil=spoil_sum,
 )
 WORDS = Family(dataset="spell_backward", ask=ask_reversal, work=work_reversal)

@@ -41,10 +41,11 @@ def test_a_judgment_with_a_mistake_is_never_the_right_one() -> None:
 def test_the_right_judgment_is_shown_first_and_then_second() -> None:
     frame = compared()
     right = [case.judgment for case in cases((SUMS,), 40, 0.4, 0)]
-    assert frame["completion"].to_list() == ["Verdict: A", "Verdict: B"] * 40
     for place, (chat, completion) in enumerate(frame.iter_rows()):
         first, second = chat[0]["content"].split(" | ")[2:]
-        assert (first if completion == "Verdict: A" else second) == right[place // 2]
+        assert (first, second)[place % 2] == right[place // 2]
+        assert completion == f"{right[place // 2]}. Verdict: {'AB'[place % 2]}"
+        assert first[-1] != second[-1], "the verdict can be told from the scores"
 
 
 def test_the_same_seed_gives_the_same_examples_and_another_one_others() -> None:

@@ -1,6 +1,7 @@
 """Procedural problems: without end, in parts that never meet, worked out step by step."""
 
 import json
+import re
 from dataclasses import replace
 from itertools import pairwise
 
@@ -51,6 +52,18 @@ def test_every_step_of_a_worked_sum_is_right() -> None:
         assert all(eval(left) == int(right) for left, right in sides)
         assert all(after[0].startswith(before[1]) for before, after in pairwise(sides))
         assert int(answer) == eval(chat[0]["content"].removeprefix("Compute "))
+
+
+def test_careless_people_forget_a_ten_and_make_no_other_mistake() -> None:
+    careful, careless = (Worked(families=(SUMS,), each=400, careless=flag)() for flag in (False, True))
+    assert careful["chat"].equals(careless["chat"])
+    wrong = [found for found, right in zip(careless["completion"], careful["completion"], strict=True) if found != right]
+    assert 0.35 < len(wrong) / 400 < 0.65
+    for text in careless["completion"]:
+        for left, right in re.findall(r"(-?\d+[+-]\d+)=(-?\d+)", text):
+            assert eval(left) - int(right) in (-10, 0, 10)
+    with pytest.raises(RecipeError, match="spell_backward has no `careless`"):
+        Worked(families=(WORDS,), careless=True)
 
 
 def test_a_worked_word_is_the_word_backwards() -> None:

@@ -1,7 +1,7 @@
 """Self-Rewarding in minutes, where the truth is known: Yuan et al., arXiv 2401.10020, with a model of 0.7 million.
 
-The human data teach the little model to add and, not too well, to grade: to work a sum out and to compare. Then it is
-its own judge; reasoning-gym's verifier looks on as `gold` and sits the exam, but keeps and picks nothing.
+The human data teach the little model to add as careless people do, who forget what is carried, and to grade as careful
+people do: to work a sum out and to compare. So it judges better than it writes, and it is its own judge; reasoning-gym's verifier looks on as `gold` and sits the exam, but keeps and picks nothing.
 `self_rewarding` has the paper's constants.
 """
 
@@ -22,26 +22,26 @@ rubric = Rubric(
     low=1.0,
 )
 duel = Duel(
-    model=Asked(sampling=Sampling(n=1, temperature=0.7, top_p=0.9, max_tokens=8)),
+    model=Asked(sampling=Sampling(n=1, temperature=0.7, top_p=0.9, max_tokens=56)),
     template="Compare {question} | {answer_a} | {answer_b}",
     policy="weighted",
     measure="rating",
 )
-worked = Worked(families=families, each=500)
+worked = Worked(families=families, each=1000, careless=True)
 human = Together(
     sources=(
-        *(worked,) * 4,  # rehearsed, so that grading does not crowd it out
-        Graded(families=families, judge=rubric, each=4000, seed=1),
+        *(worked,) * 2,  # rehearsed, so that grading does not crowd it out
+        Graded(families=families, judge=rubric, each=5000, seed=1),
         Compared(families=families, judge=rubric, meta=duel, each=500, seed=2),
     )
 )
 
 recipe = Recipe(
     name="self-rewarding-lab",
-    base=Scratch(text=human, hidden=128, layers=3, heads=4, intermediate=384, context=192),
+    base=Scratch(text=human, hidden=128, layers=3, heads=4, intermediate=384, context=256),
     warm_start=WarmStart(
         examples=human,
-        train=Sft(lr=2e-3, max_steps=1200, batch_size=32, max_length=192, warmup=0.05, save_every=400),
+        train=Sft(lr=2e-3, max_steps=2400, batch_size=32, max_length=256, warmup=0.05, save_every=600),
     ),
     prompts=Procedural(families=families, part="train", each=6000),
     prompts_per_iteration=2000,
@@ -50,7 +50,7 @@ recipe = Recipe(
     gold=right,
     keep=(Finished(), ScoreGap(2.0)),
     pick=MaxMin(),
-    train=Dpo(lr=1e-4, beta=1.0, epochs=3, batch_size=32, max_length=192, warmup=0.1),
+    train=Dpo(lr=1e-4, beta=1.0, epochs=3, batch_size=32, max_length=256, warmup=0.1),
     init_from="previous",
     exam=Exam(
         name="sums",
