@@ -4,7 +4,7 @@ import ast
 import contextlib
 import os
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from typer.core import TyperGroup
 
+from flywheel.cli_approval import approve, ask_here, reject
 from flywheel.cli_judge import app as judges
 from flywheel.cli_store import app as upkeep
 from flywheel.doctor import cores, findings, version
-from flywheel.errors import FlywheelError
+from flywheel.errors import ApprovalNeeded, FlywheelError
 from flywheel.home import Home, open_store
 
 if TYPE_CHECKING:
+    from flywheel.recipe import Recipe
     from flywheel.turn import Progress
 
 STOPPED = 130
@@ -60,6 +62,8 @@ app = typer.Typer(
 
 app.add_typer(judges, name="judge")
 app.add_typer(upkeep, name="store")
+app.command()(approve)
+app.command()(reject)
 
 
 def _show_version(wanted: bool) -> None:
@@ -93,19 +97,31 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object per step and iteration.")] = False,
 ) -> None:
     """Turn the wheel. What is in the store is not made again, so the same command goes on where it stopped."""
-    from rich.console import Console
-
     from flywheel.load import load
-    from flywheel.show import events, json_lines, lines
-    from flywheel.steps import spin
     from flywheel.turn import run_id
 
     overrides = (*(settings or ()), *((f"engine={engine}",) if engine else ()))
     recipe_at = partial(load, recipe, overrides=overrides)
-    first = recipe_at(1)
+    run = run_id(recipe_at(1))
+    while True:
+        try:
+            return _spin(recipe_at, run, home, iterations, quiet, as_json)
+        except ApprovalNeeded as waiting:  # whoever sits here may answer at once
+            ask_here(open_store(home), run, waiting)
+
+
+def _spin(
+    recipe_at: "Callable[[int], Recipe]", run: str, home: Path, iterations: int | None, quiet: bool, as_json: bool
+) -> None:
+    """Turn the wheel, and show it."""
+    from rich.console import Console
+
+    from flywheel.show import events, json_lines, lines
+    from flywheel.steps import spin
+
     spinning = cast("Generator[Progress, None, None]", spin(recipe_at, home, iterations=iterations))
     with contextlib.closing(spinning) as steps:  # ends the engine's processes, whatever happens here
-        happening = events(steps, run_id(first), partial(open_store, home))
+        happening = events(steps, run, partial(open_store, home))
         if as_json:
             json_lines(happening, quiet)
         else:

@@ -10,6 +10,8 @@
         EngineMissing  the engine's library is not installed; never retried
         PromptTooLong  a prompt does not fit the context; never retried
       TrainingError    the training child failed; its last words are in the message
+      AlreadyRunning   another process turns the same run's wheel in the same home
+      ApprovalNeeded   a promotion waits for a human's verdict; what it rests on is stored
       HealthAlarm      a judge has crossed a red line of the recipe; what it said is stored, nothing was trained
       RatingError      battles cannot be rated: a player meets itself, the anchor is unknown, there are none
 
@@ -58,6 +60,10 @@ class PromptTooLong(EngineError):
         super().__init__(message)
         self.prompts = frozenset(prompts)
 
+    def __reduce__(self) -> tuple[type, tuple[str, list[int]]]:
+        """It comes out of another process as it went in."""
+        return type(self), (str(self), sorted(self.prompts))
+
 
 class TrainingError(FlywheelError):
     """A training failed."""
@@ -65,6 +71,14 @@ class TrainingError(FlywheelError):
 
 class RatingError(FlywheelError):
     """Battles cannot be rated."""
+
+
+class AlreadyRunning(FlywheelError):
+    """Another process turns the same run's wheel."""
+
+
+class ApprovalNeeded(FlywheelError):
+    """A promotion waits for a human."""
 
 
 class HealthAlarm(FlywheelError):

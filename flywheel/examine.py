@@ -6,7 +6,8 @@ import polars as pl
 
 from flywheel import history
 from flywheel.answers import answer
-from flywheel.exam import compare, decide, grade, maj_at_k, pass_at_k
+from flywheel.approval import settled
+from flywheel.exam import compare, decide, grade, maj_at_k, pass_at_k, tell
 from flywheel.judging import judge_answers, silence
 from flywheel.learn import candidate
 from flywheel.recipe import Scaled
@@ -61,6 +62,8 @@ def decided(turn: Turn, new: str | None, exam: str) -> dict[str, object]:
         return row | {"decision": "hold", "policy": turn.policy, "reason": reason}
     result = compare(history.grades(turn.store, new, exam), history.grades(turn.store, turn.policy, exam))
     decision, reason = decide(result, turn.recipe.gate)
+    if decision == "promote" and turn.recipe.gate.approval:
+        decision, reason = settled(turn, new, reason, tell(result))
     policy = {"promote": new, "hold": turn.policy, "roll back": best(turn)}[decision]
     shown = {name: value for name, value in result._asdict().items() if name in DECISIONS}
     return shown | row | {"decision": decision, "policy": policy, "reason": reason + at_k(turn, new)}

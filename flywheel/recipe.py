@@ -111,10 +111,12 @@ class Exam:
 @dataclass(frozen=True, kw_only=True)
 class Gate:
     """Which new checkpoint becomes the policy. `better`: significantly better than the incumbent at level alpha, by a
-    paired two-sided test; `not worse`: not significantly worse; `always`: every one, for controls and for measuring."""
+    paired two-sided test; `not worse`: not significantly worse; `always`: every one, for controls and for measuring.
+    With `approval` a human has the last word on each promotion, and the run waits for it."""
 
     promote: Literal["better", "not worse", "always"] = "better"
     alpha: float = 0.05
+    approval: bool = False
 
 
 @dataclass(frozen=True)

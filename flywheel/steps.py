@@ -17,6 +17,7 @@ from flywheel.answers import answer
 from flywheel.check import check_all
 from flywheel.checkup import check_up
 from flywheel.engines import Engines, open_engine
+from flywheel.errors import ApprovalNeeded
 from flywheel.examine import examine
 from flywheel.judging import judge_answers, silence
 from flywheel.learn import dataset_frames, train, warm_start
@@ -130,6 +131,10 @@ def recorded(step: Step, turn: Turn) -> Iterator[Progress]:
     try:
         for last in step(turn):
             yield last._replace(seconds=time.monotonic() - started)
+    except ApprovalNeeded:
+        if last:
+            note_event(turn, step.__name__, "done", "waits for a human", last, time.monotonic() - started)
+        raise
     except Exception as error:
         detail = f"{type(error).__name__}: {error}"
         note_event(turn, step.__name__, "failure", detail, last, time.monotonic() - started)

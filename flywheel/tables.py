@@ -190,6 +190,16 @@ DECISIONS = schema(
         "reason": pl.String,
     }
 )
+APPROVALS = schema(
+    {
+        "iteration": pl.String,
+        "candidate": pl.String,
+        "status": pl.String,  # asked | approved | rejected; the first verdict counts
+        "author": pl.String,  # who gave the verdict, or NULL
+        "said": pl.String,  # what the promotion rests on where it was asked, then the human's reason
+        "created_at": TIME,
+    }
+)
 EVENTS = schema(
     {
         "run": pl.String,
@@ -273,6 +283,7 @@ TABLES: Mapping[str, pl.Schema] = {
     "iterations": ITERATIONS,
     "proposals": PROPOSALS,
     "decisions": DECISIONS,
+    "approvals": APPROVALS,
     "events": EVENTS,
     "health": HEALTH,
 }
@@ -294,6 +305,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "iterations": ("id",),
     "proposals": ("iteration", "position"),
     "decisions": ("iteration",),
+    "approvals": ("iteration", "candidate", "status"),
     "events": (),
     "health": ("run", "iteration", "judge", "measure"),
 }
