@@ -13,6 +13,7 @@ import polars as pl
 from flywheel import history
 from flywheel.engines import Engines
 from flywheel.recipe import Recipe, Sampling, describe, describe_text
+from flywheel.running import alone
 from flywheel.store import Store
 from flywheel.tables import DRAWS, EVENTS, EXAMS, ITERATIONS, RUNS, content_id
 
@@ -136,18 +137,22 @@ def versions() -> dict[str, str]:
 def turns(
     recipe_at: Callable[[int], Recipe], store: Store, engine: Engines, home: Path, iterations: int | None = None
 ) -> Iterator[Turn]:
-    """The turns of a run that have no decision yet, each given out when the one before it is decided."""
+    """The turns of a run that have no decision yet, each given out when the one before it is decided.
+
+    AlreadyRunning if another process turns the same run in this home.
+    """
     first = recipe_at(1)
     run = begin(first, store)
-    for number in range((iterations if iterations is not None else first.iterations) + 1):
-        decided = history.decisions(store, run)
-        if number in decided["number"]:
-            continue
-        recipe = replace(recipe_at(max(number, 1)), name=first.name)
-        policy = decided.filter(pl.col("number") == number - 1)["policy"][0] if number else None
-        turn = Turn(recipe, run, number, store, engine, home, policy)
-        open_iteration(turn)
-        yield turn
+    with alone(home, run, first.name):
+        for number in range((iterations if iterations is not None else first.iterations) + 1):
+            decided = history.decisions(store, run)
+            if number in decided["number"]:
+                continue
+            recipe = replace(recipe_at(max(number, 1)), name=first.name)
+            policy = decided.filter(pl.col("number") == number - 1)["policy"][0] if number else None
+            turn = Turn(recipe, run, number, store, engine, home, policy)
+            open_iteration(turn)
+            yield turn
 
 
 def open_iteration(turn: Turn) -> None:
