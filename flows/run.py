@@ -6,26 +6,44 @@ The steps are the same as without Prefect; what they made is in the store, so a 
 """
 
 import contextlib
+import errno
+import os
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from prefect import flow, get_run_logger, task
+from prefect import State, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.context import FlowRunContext
+from prefect.runtime import flow_run
+from prefect.states import Failed
+from prefect.task_engine import TaskRunTimeoutError
+from prefect.tasks import exponential_backoff
+from pydantic import Field
 
+from flows.approval import obtain
+from flows.artifacts import key, show_iteration, show_report
+from flows.progress import follow
 from flywheel import history
 from flywheel.check import check_all
+from flywheel.cli import QUIET
+from flywheel.doctor import cores
 from flywheel.engines import Engines, open_engine
-from flywheel.errors import EngineError, EngineMissing, PromptTooLong
+from flywheel.errors import ApprovalNeeded, EngineError, EngineMissing, FlywheelError, PromptTooLong
+from flywheel.examine import examine
 from flywheel.load import load
 from flywheel.recipe import Recipe
 from flywheel.steps import START, STEPS, Step, recorded
 from flywheel.store import Store
-from flywheel.turn import Turn, begin, turns
+from flywheel.turn import Turn, begin, note_event, turns
 
-RETRIES = 2
-RETRY_SECONDS = 10.0
+RETRIES = 4
+RETRY_SECONDS = 5.0
+"""Before the first retry, then twice as long each time, plus or minus chance."""
+GOAL = "flywheel.iterations"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def worth_retrying(task: object, task_run: object, state: object) -> bool:
@@ -45,17 +63,57 @@ def worth_retrying(task: object, task_run: object, state: object) -> bool:
     task_run_name="iteration {number}: {name}",
     cache_policy=NO_CACHE,
     retries=RETRIES,
-    retry_delay_seconds=RETRY_SECONDS,
+    retry_delay_seconds=exponential_backoff(RETRY_SECONDS),
+    retry_jitter_factor=0.5,
     retry_condition_fn=worth_retrying,
 )
 def run_step(name: str, number: int, step: Step, turn: Turn) -> str | None:
     """Run one step to its end; gives its last note. Prefect does not hash or store the turn."""
-    logger, last = get_run_logger(), None
-    for last in recorded(step, turn):
-        logger.info("%s: %s of %s, %s tokens, %.1f s", name, last.done, last.total, last.tokens, last.seconds)
-    if last and last.note:
-        logger.info("%s: %s", name, last.note)
+    try:
+        last = follow(recorded(step, turn), key(turn.recipe.name, "step"), get_run_logger())
+    except ApprovalNeeded as waiting:  # all that the step can do is done
+        get_run_logger().info("%s: %s", name, waiting)
+        return str(waiting)
     return last.note if last else None
+
+
+@task(task_run_name="iteration {number}: show", cache_policy=NO_CACHE)
+def show(number: int, turn: Turn) -> None:
+    """Make the artifacts of an iteration that is decided."""
+    show_iteration(turn)
+
+
+@task(task_run_name="report of {name}", cache_policy=NO_CACHE)
+def write_report(name: str, turn: Turn) -> None:
+    """Write the report of a run, and link to it."""
+    get_run_logger().info("the report is at %s", show_report(turn.store, turn.home, turn.run))
+
+
+def in_time(step: Step, turn: Turn, minutes: float | None) -> str | None:
+    """`run_step`, but FlywheelError where it takes longer; whatever it had started is then ended."""
+    name = step.__name__
+    limited = run_step.with_options(timeout_seconds=None if minutes is None else 60 * minutes)
+    try:
+        return limited(name, turn.number, step, turn)
+    except TaskRunTimeoutError:
+        late = f"was not done within {minutes:g} minutes (step_timeout), so it was stopped"
+        note_event(turn, name, "failure", late, seconds=60 * (minutes or 0))
+        raise FlywheelError(
+            f"iteration {turn.number}: {name} {late}; what it has stored stays: run it again, or with more time"
+        ) from None
+
+
+def turn_once(turn: Turn, minutes: float | None) -> str | None:
+    """All steps of a turn, and a human's word where the gate wants one; gives the last note."""
+    note = None
+    for step in STEPS if turn.number else START:
+        note = in_time(step, turn, minutes) or note
+    while turn.number not in history.decisions(turn.store, turn.run)["number"]:
+        if not obtain(turn):
+            raise ApprovalNeeded(note)
+        note = in_time(examine, turn, minutes)
+    show(turn.number, turn, return_state=True)  # what cannot be shown is told in its task run, and stops nothing
+    return note
 
 
 def last_decided(recipe: Recipe, store: Store) -> int:
@@ -63,15 +121,54 @@ def last_decided(recipe: Recipe, store: Store) -> int:
     return max(history.decisions(store, begin(recipe, store))["number"], default=0)
 
 
-@flow(name="flywheel", flow_run_name="{recipe}")
+def goal(recipe: Recipe, store: Store, more: int) -> int:
+    """Number of the last iteration that is asked for. A flow run that is run again from the top keeps its own."""
+    context = FlowRunContext.get()
+    assert context is not None and context.flow_run is not None, "only a flow asks"
+    if GOAL not in context.flow_run.labels:
+        labels: dict[str, Any] = {GOAL: last_decided(recipe, store) + more}
+        with get_client(sync_client=True) as client:
+            client.update_flow_run_labels(context.flow_run.id, labels)
+        return int(labels[GOAL])
+    return int(context.flow_run.labels[GOAL])
+
+
+def wheel(
+    recipe: str, iterations: int | None, overrides: list[str], home: Path, more: int | None, minutes: float | None
+) -> str:
+    """Turn the wheel of one recipe; gives the last decision in words."""
+    recipe_at = partial(load, recipe, overrides=tuple(overrides))
+    first = check_all(recipe_at, iterations)
+    store, note, turn = Store(home / "flywheel.duckdb"), "everything was decided already", None
+    if more is not None:
+        iterations = goal(first, store, more)
+    with contextlib.closing(Engines(open_engine(first.engine))) as engine:
+        for turn in turns(recipe_at, store, engine, home, iterations):
+            note = turn_once(turn, minutes) or note
+    if turn:
+        write_report(turn.recipe.name, turn, return_state=True)
+    return note
+
+
+def in_words() -> str:
+    """The name of the flow run: its recipe, and how far it goes."""
+    given = flow_run.parameters
+    name = Path(given["recipe"]).stem
+    if given.get("more") is not None:
+        return f"{name}: {given['more']} more"
+    return name if given.get("iterations") is None else f"{name}: up to iteration {given['iterations']}"
+
+
+@flow(name="flywheel", flow_run_name=in_words)
 def run(
     recipe: str,
-    iterations: int | None = None,
+    iterations: Annotated[int, Field(ge=0)] | None = None,
     overrides: list[str] | None = None,
     home: str = "runs",
-    more: int | None = None,
-) -> str:
-    """Turn the wheel of one recipe. Gives the last decision in words.
+    more: Annotated[int, Field(ge=0)] | None = None,
+    step_timeout: Annotated[float, Field(gt=0)] | None = None,
+) -> str | State[str]:
+    """Turn the wheel of one recipe. Gives the last decision in words; what a user can mend fails in one sentence.
 
     Args:
         recipe: name of a shipped recipe, or the path of a recipe file.
@@ -79,28 +176,35 @@ def run(
         overrides: settings as `key=value`, for instance `sampling.n=4`.
         home: the folder of the store, datasets and checkpoints.
         more: instead of `iterations`, how many there are to be beyond the last one decided: for a run every night.
+        step_timeout: minutes that each step may take; after that it is stopped, and the run fails.
     """
-    recipe_at = partial(load, recipe, overrides=tuple(overrides or ()))
-    first = check_all(recipe_at, iterations)
-    place, note = Path(home), "everything was decided already"
-    store = Store(place / "flywheel.duckdb")
-    if more is not None:
-        iterations = last_decided(first, store) + more
-    with contextlib.closing(Engines(open_engine(first.engine))) as engine:
-        for turn in turns(recipe_at, store, engine, place, iterations):
-            for step in STEPS if turn.number else START:
-                note = run_step(step.__name__, turn.number, step, turn) or note
-    return note
+    for name, value in {**QUIET, "OMP_NUM_THREADS": str(cores())}.items():  # as the command line does
+        os.environ.setdefault(name, value)
+    try:
+        return wheel(recipe, iterations, overrides or [], Path(home), more, step_timeout)
+    except FlywheelError as error:
+        return Failed(message=str(error), data=error)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        full = FlywheelError(f"the disk of {home} is full ({error}): make room, then run it again")
+        return Failed(message=str(full), data=full)
 
 
 def main(
     recipe: str,
-    iterations: int | None = None,
+    iterations: Annotated[int | None, typer.Option(min=0)] = None,
     home: str = "runs",
-    overrides: Annotated[list[str] | None, typer.Option("--set")] = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE")] = None,
+    more: Annotated[int | None, typer.Option(min=0, help="Iterations beyond the last one decided.")] = None,
+    step_timeout: Annotated[float | None, typer.Option(help="Minutes that each step may take.")] = None,
 ) -> None:
     """Run the flow once, here and now."""
-    print(run(recipe, iterations, overrides, home))
+    try:
+        print(run(recipe, iterations, overrides, home, more, step_timeout))
+    except FlywheelError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
 
 
 if __name__ == "__main__":
