@@ -1,0 +1,83 @@
+"""`flywheel export` and `flywheel import`: out of the store with a card, and into it from elsewhere."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from flywheel.home import Home, open_store
+
+app = typer.Typer(help="A dataset for TRL, or a checkpoint for transformers, with a card.", no_args_is_help=True)
+License = Annotated[str, typer.Option(help="As the Hub names licenses: apache-2.0, cc-by-4.0, ...")]
+
+
+@app.command()
+def dataset(
+    target: Annotated[str, typer.Argument(help="Id of a dataset, RUN (its last one) or RUN:ITERATION.")],
+    path: Annotated[Path, typer.Argument(help="File or folder that is to be made; it must not be there yet.")],
+    form: Annotated[
+        Literal["jsonl", "parquet", "hub"] | None,
+        typer.Option("--format", help="By default told by the path: .jsonl, .parquet, or a hub folder."),
+    ] = None,
+    license: License = "other",
+    home: Home = Path("runs"),
+) -> None:
+    """Write training rows as TRL reads them, with ids, checkpoints and scores; a hub folder has a dataset card."""
+    from flywheel.export import export_dataset
+
+    done = export_dataset(open_store(home), target, path, form, license)
+    typer.echo(f"{done.what} at {done.path}")
+
+
+@app.command()
+def checkpoint(
+    target: Annotated[
+        str, typer.Argument(help="Id of a checkpoint, RUN (its policy) or RUN:ITERATION (its candidate).")
+    ],
+    folder: Annotated[Path, typer.Argument(help="Folder that is to be made; it must not be there yet.")],
+    license: License = "other",
+    home: Home = Path("runs"),
+) -> None:
+    """Copy a model's weights and tokenizer, with a model card: ancestry, exam scores, decisions."""
+    from flywheel.export import export_checkpoint
+
+    done = export_checkpoint(open_store(home), home, target, folder, license)
+    typer.echo(f"{done.what} at {done.path}")
+
+
+def import_(
+    places: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help="JSONL, JSON, Parquet, a folder, or a Hub data set's name.")
+    ],
+    kind: Annotated[Literal["prompts", "generations", "preferences"], typer.Option(help="What each row holds.")],
+    home: Home = Path("runs"),
+    columns: Annotated[
+        list[str] | None, typer.Option(metavar="FIELD=COLUMN", help="As in prompt=question,answer=reply.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Of this import; by default the file's.")] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Who answered; by default what the column generator says.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Of a folder or a Hub data set.")] = "train",
+    config: Annotated[str | None, typer.Option(help="Of a folder or a Hub data set.")] = None,
+) -> None:
+    """Bring prompts, answers or preferences that you have into the store. Doing it twice changes nothing.
+
+    generations: prompt and answer, or messages. preferences: prompt, chosen and rejected; or prompt, answer and label.
+    """
+    from flywheel.importing import import_files
+    from flywheel.store import Store
+
+    done = import_files(
+        Store(home / "flywheel.duckdb"),
+        places,
+        kind,
+        name=name,
+        generator=checkpoint,
+        columns=columns or (),
+        split=split,
+        config=config,
+    )
+    for note in done.notes:
+        typer.echo(f"note: {note}", err=True)
+    typer.echo(", ".join(f"{rows} {table} ({done.new[table]} new)" for table, rows in done.rows.items() if rows))
