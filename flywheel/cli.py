@@ -13,6 +13,8 @@ import typer
 from typer.core import TyperGroup
 
 from flywheel.cli_approval import approve, ask_here, reject
+from flywheel.cli_export import app as exports
+from flywheel.cli_export import import_
 from flywheel.cli_judge import app as judges
 from flywheel.cli_store import app as upkeep
 from flywheel.doctor import cores, findings, version
@@ -62,6 +64,8 @@ app = typer.Typer(
 
 app.add_typer(judges, name="judge")
 app.add_typer(upkeep, name="store")
+app.add_typer(exports, name="export")
+app.command("import")(import_)
 app.command()(approve)
 app.command()(reject)
 

@@ -43,7 +43,7 @@ DRAWS = schema(
     {
         "id": pl.String,
         "engine": pl.String,
-        "n": pl.Int32,
+        "n": pl.Int32,  # NULL, like all below, where answers were imported and nobody knows
         "temperature": pl.Float64,
         "top_p": pl.Float64,
         "top_k": pl.Int32,

@@ -31,11 +31,11 @@ DOORS = {
     "peft": ("flywheel/engines/", "flywheel/training/"),
     "accelerate": ("flywheel/training/",),
     "trl": ("flywheel/training/",),
-    "datasets": ("flywheel/training/", "data/"),
+    "datasets": ("flywheel/training/", "flywheel/records.py", "data/"),
     "prefect": ("flows/",),
     "matplotlib": ("flywheel/report.py",),
 }
-SQL_HOMES = ("flywheel/store.py", "flywheel/history.py", "flywheel/upkeep.py")
+SQL_HOMES = ("flywheel/store.py", "flywheel/history.py", "flywheel/upkeep.py", "flywheel/provenance.py")
 SQL = re.compile(r"\b(select\b.+\bfrom\b|insert\s+into\b|create\s+(table|view)\b|delete\s+from\b)", re.I | re.S)
 EXAMPLES_FOR_USERS = ("flywheel/show.py",)
 """Prints questions for the user to ask, and asks none itself but `from VIEW`."""
