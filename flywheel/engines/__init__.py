@@ -1,5 +1,6 @@
 """Where weights are served. `open_engine` is the only way in; no library is imported before an engine is asked for."""
 
+from collections.abc import Callable
 from typing import Any
 
 from flywheel.errors import RecipeError
@@ -35,16 +36,17 @@ def open_engine(name: str, **options: Any) -> Engine:
 
 
 class Engines:
-    """The recipe's engine, and those that judges name. One at a time holds the accelerator."""
+    """The recipe's engine, and those that judges name, which `open` opens. One at a time holds the accelerator."""
 
-    def __init__(self, own: Engine) -> None:
+    def __init__(self, own: Engine, open: Callable[[str], Engine] = open_engine) -> None:
+        self._opened_by = open
         self._open: dict[str | None, Engine] = {None: own}
         self._last: str | None = None
 
     def load(self, weights: str, name: str | None = None) -> Model:
         """Serve these weights with the engine of that name; None is the recipe's."""
         if name not in self._open:
-            self._open[name] = open_engine(str(name))
+            self._open[name] = self._opened_by(str(name))
         if name != self._last:
             self._open[self._last].release()
             self._last = name

@@ -1,0 +1,91 @@
+"""What runs on a node of a Ray cluster: a process that holds the engines there, and leaves answers as Parquet files.
+
+Nothing here imports Ray or Prefect: `flows.spread` makes an actor of `Worker`.
+"""
+
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import fsspec
+import polars as pl
+
+from flywheel.engines import Engines, open_engine
+from flywheel.errors import EngineError, FlywheelError, WeightsError
+from flywheel.recipe import Card, Sampling
+from flywheel.tables import Chat
+
+Item = tuple[Chat, Any]
+"""A chat with its seed or, for log-probabilities, with its completion."""
+SCORED = pl.Schema({"chat": pl.Int64, "logprobs": pl.List(pl.Float64)})
+
+
+class Question(NamedTuple):
+    """What is asked about items: answers to chats, or the log-probabilities of completions."""
+
+    engine: str
+    weights: str
+    sampling: Sampling | None  # None: log-probabilities
+
+
+class Worker:
+    """Serves with one engine for each name. An error for the user is given back, not raised: Ray would rename it."""
+
+    def __init__(self, engine: str) -> None:
+        self._own = engine
+        self._engines = Engines(open_engine(engine))
+
+    def ready(self) -> None:
+        """Answered as soon as the process is there."""
+
+    def load(self, engine: str, weights: str) -> Card | FlywheelError:
+        """The card of the weights, once they are served."""
+        try:
+            return self._model(engine, weights).card
+        except FlywheelError as error:
+            return error
+
+    def answer(self, question: Question, items: Sequence[Item], part: str) -> FlywheelError | None:
+        """Leave the rows at `part`, a path or a URL: ANSWERS, or `chat` and `logprobs`."""
+        try:
+            model = self._model(question.engine, question.weights)
+            chats, others = [chat for chat, _ in items], [other for _, other in items]
+            if question.sampling is None:
+                scored = model.logprobs(chats, others)
+                rows = pl.DataFrame({"chat": range(len(items)), "logprobs": scored}, schema=SCORED)
+            else:
+                rows = model.chat(chats, question.sampling, others)
+            return written(rows, part)
+        except FlywheelError as error:
+            return error
+
+    def release(self) -> None:
+        """Give the accelerator's memory back."""
+        self._engines.release()
+
+    def close(self) -> None:
+        """End every process of every engine."""
+        self._engines.close()
+
+    def _model(self, engine: str, weights: str) -> Any:
+        if Path(weights).is_absolute() and not Path(weights).is_dir() and not engine.startswith("http"):
+            raise WeightsError(
+                f"{socket.gethostname()} does not see the weights {weights}: every node must see them at the same "
+                "place, so keep --home on a file system that all nodes share"
+            )
+        return self._engines.load(weights, None if engine == self._own else engine)
+
+
+def written(rows: pl.DataFrame, part: str) -> EngineError | None:
+    """The rows as Parquet at `part`. Its name is that of one attempt, so nobody reads it before it is complete."""
+    try:
+        files, path = fsspec.url_to_fs(part)
+        with files.open(path, "wb") as file:
+            rows.write_parquet(file)
+    except (OSError, ImportError) as error:
+        return EngineError(
+            f"{socket.gethostname()} cannot write {part}: {error}. Every node must see the folder of the parts: it is "
+            "that of --home, or a URL such as s3://bucket/parts"
+        )
+    return None
