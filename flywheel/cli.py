@@ -4,7 +4,7 @@ import ast
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -16,6 +16,7 @@ from flywheel.cli_approval import approve, ask_here, reject
 from flywheel.cli_export import app as exports
 from flywheel.cli_export import import_
 from flywheel.cli_judge import app as judges
+from flywheel.cli_sql import sql
 from flywheel.cli_store import app as upkeep
 from flywheel.doctor import cores, findings, version
 from flywheel.errors import ApprovalNeeded, FlywheelError
@@ -66,6 +67,7 @@ app.add_typer(judges, name="judge")
 app.add_typer(upkeep, name="store")
 app.add_typer(exports, name="export")
 app.command("import")(import_)
+app.command()(sql)
 app.command()(approve)
 app.command()(reject)
 
@@ -140,76 +142,6 @@ def status(home: Home = Path("runs")) -> None:
     from flywheel.show import overview
 
     overview(open_store(home), Console(highlight=False))
-
-
-@app.command()
-def sql(
-    query: Annotated[
-        str | None, typer.Argument(help="A question in SQL; without one they are read line by line.")
-    ] = None,
-    home: Home = Path("runs"),
-    as_json: Annotated[bool, typer.Option("--json", help="A JSON object per row.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
-) -> None:
-    """Ask the history, also while a run goes on. Nothing can be written."""
-    store = open_store(home)
-    form = "json" if as_json else "csv" if as_csv else "table"
-    if query is not None:
-        _print(store.sql(query), form)
-        return
-    for question in _questions():
-        try:
-            _print(store.sql(question), form)
-        except FlywheelError as error:
-            if not sys.stdin.isatty():
-                raise
-            typer.echo(f"error: {error}", err=True)
-
-
-def _questions() -> Iterator[str]:
-    """Questions from standard input: each ends with a semicolon, the last one with the end of the input."""
-    prompting, lines = sys.stdin.isatty(), list[str]()
-    while True:
-        if prompting:
-            typer.echo("     ... " if lines else "flywheel> ", nl=False)
-        line = sys.stdin.readline()
-        lines.append(line)
-        if line.rstrip().endswith(";") or not line:
-            question, lines = "".join(lines).strip(), []
-            if question:
-                yield question
-        if not line:
-            return
-
-
-def _print(frame: Any, form: str = "table") -> None:
-    """Print a Polars frame."""
-    from rich.console import Console
-
-    from flywheel.show import table
-
-    if form == "json":
-        sys.stdout.write(frame.write_ndjson())
-    elif form == "csv":
-        sys.stdout.write(_flat(frame).write_csv())
-    elif frame.width == 0:
-        typer.echo("done")
-    else:
-        table(frame, Console(highlight=False))
-
-
-def _flat(frame: Any) -> Any:
-    """CSV knows no lists and structs: those columns become JSON."""
-    import json
-
-    import polars as pl
-
-    nested = [name for name, kind in frame.schema.items() if kind.is_nested()]
-    as_text = {
-        name: pl.Series([json.dumps(value, default=str) for value in frame[name].to_list()], dtype=pl.String)
-        for name in nested
-    }
-    return frame.with_columns(**as_text)
 
 
 @app.command()

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 Home = Annotated[Path, typer.Option(help="Folder of the store, the datasets and the checkpoints.")]
 
 
-def open_store(home: Path) -> "Store":
-    """The store of a folder; FlywheelError if there is none."""
+def open_store(home: Path, wait: float = 60.0) -> "Store":
+    """The store of a folder, whose calls wait that many seconds for their turn; FlywheelError if there is none."""
     from flywheel.store import Store
 
     path = home / "flywheel.duckdb"
@@ -22,4 +22,4 @@ def open_store(home: Path) -> "Store":
         raise FlywheelError(
             f"there is no store at {path}: `flywheel run RECIPE` makes one, --home says where another is"
         )
-    return Store(path)
+    return Store(path, wait=wait)

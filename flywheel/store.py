@@ -8,6 +8,7 @@ thing twice changes nothing. All times are UTC.
 
 import contextlib
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +31,7 @@ SHARED = dict.fromkeys(("generations", "judgments"), ("checkpoint", "draw"))
 ROW_GROUP = 10240
 """Rows that DuckDB stores together. It merges what several batches left until a group has that many, so each row is
 written log2(ROW_GROUP / batch) times: with DuckDB's own 122880 a batch of 10,000 is written four times over."""
+UNKNOWN_TO_POLARS = re.compile(r"\b(INTERVAL|UNION|BIT|BIGNUM|VARIANT|GEOMETRY)\b")
 WRITING: dict[str, Any] = {"wal_autocheckpoint": "0b", "threads": min(4, os.cpu_count() or 1)}
 """Each commit goes into the file at once: a log that is left behind is replayed by everyone who opens the file."""
 
@@ -74,8 +76,7 @@ class Store:
     def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> pl.DataFrame:
         """The answer to a question, over all that is committed; StoreError where DuckDB refuses it or it writes."""
         with self.reading() as connection:
-            answer = connection.sql(query, params=parameters or None)
-            return pl.DataFrame() if answer is None else _whole_numbers(_spelled(answer).pl())
+            return asked(connection, query, parameters)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -131,6 +132,17 @@ class Store:
                 _bring_up(connection, version)
 
 
+def asked(connection: duckdb.DuckDBPyConnection, query: str, params: Any = (), most: int | None = None) -> pl.DataFrame:
+    """The answer to a question over a connection, `most` rows of it; without columns where there is none."""
+    answer = connection.sql(query, params=params or None)
+    if answer is None:
+        return pl.DataFrame()
+    if most is not None:  # by a name, for a question may end in a comment
+        connection.register("asked here", answer)
+        answer = connection.sql(f'FROM "asked here" LIMIT {most}')
+    return _whole_numbers(_spelled(answer).pl())
+
+
 def _checked(table: str, frame: pl.DataFrame) -> pl.DataFrame:
     """The frame with its table's columns in order, each key once."""
     if table not in TABLES:
@@ -183,11 +195,11 @@ def _refuse_leaks(connection: duckdb.DuckDBPyConnection, table: str, frame: pl.D
 
 
 def _spelled(answer: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
-    """Intervals as text: Polars has no type for months, days and microseconds side by side."""
+    """Types that Polars has not as text, such as intervals: months, days and microseconds side by side."""
     kinds = [str(kind) for kind in answer.types]
-    if not any("INTERVAL" in kind for kind in kinds):
+    if not any(map(UNKNOWN_TO_POLARS.search, kinds)):
         return answer
-    columns = [f"#{place}::VARCHAR" if "INTERVAL" in kind else f"#{place}" for place, kind in enumerate(kinds, 1)]
+    columns = [f"#{n}::VARCHAR" if UNKNOWN_TO_POLARS.search(kind) else f"#{n}" for n, kind in enumerate(kinds, 1)]
     names = [name.replace('"', '""') for name in answer.columns]
     return answer.project(", ".join(f'{column} AS "{name}"' for column, name in zip(columns, names, strict=True)))
 

@@ -179,6 +179,35 @@ def test_questions_are_read_from_standard_input(home: Path) -> None:
     assert [json.loads(line) for line in out.splitlines()] == [{"a": 1}, {"b": 2, "c": 3}, {"d": 4}]
 
 
+@pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])
+def test_an_answer_goes_into_a_file(home: Path, ending: str) -> None:
+    path = home / f"answer.{ending}"
+    code, out, _ = call("sql", "from metrics order by step; -- all", "--home", str(home), "--output", str(path))
+    assert code == 0 and out == f"2 rows in {path}\n"
+    reader = {"parquet": pl.read_parquet, "csv": pl.read_csv, "jsonl": pl.read_ndjson}[ending]
+    assert reader(path)["name"].to_list() == ["loss, or so", "[bold]"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["select 1", "--output", "a.xls"], "one of .parquet, .csv, .jsonl"),
+        (["select 1", "--output", "none/a.csv"], "there is no folder none"),
+        (["select 1", "--output", "old.csv"], "old.csv is there already"),
+        (["select 1", "--output", "a.csv", "--json"], "leave out --json"),
+        (["--output", "a.csv"], "--output takes one question, not 2"),
+    ],
+)
+def test_an_answer_that_cannot_be_written_is_told(
+    home: Path, argv: list[str], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(home)
+    (home / "old.csv").touch()
+    code, out, err = call("sql", *argv, "--home", str(home), input="select 1;\nselect 2;")
+    assert code == 2 and out == "" and told in err and err.count("\n") == 1
+    assert not (home / "a.csv").exists()
+
+
 def test_nothing_can_be_written_through_questions(home: Path) -> None:
     code, _, err = call("sql", "delete from metrics", "--home", str(home))
     assert code == 2 and err.startswith("error: ") and "read-only" in err
