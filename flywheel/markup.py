@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 SPECIAL = re.compile(r"([\\`*_\[\]#!|<>~$&@]|:(?=//)|(?<=www)\.)", re.IGNORECASE)
-"""What can be markup within a line: emphasis, code, links and pictures, HTML, tables, mathematics, mentions, addresses."""
+"""What can be markup within a line: emphasis, code, links, pictures, HTML, tables, formulas, mentions, addresses."""
 UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029]")
 """Control characters, and those that turn the direction of the text around them."""
 SHOWN = 400

@@ -1,0 +1,39 @@
+"""Answers that are there already, as what a warm start learns from; read as `flywheel import` reads them.
+
+    WarmStart(examples=Imported("mine.jsonl"), train=Sft(...))                          prompt and answer
+    WarmStart(examples=Imported("exported.parquet"), train=Sft(...))                    what `flywheel export` wrote
+    WarmStart(examples=Imported("pairs.jsonl", kind="preferences"), train=Sft(...))     the chosen ones
+    Imported("mine.json", columns=("prompt=task", "answer=reply"))
+
+Rows of a warm start count as `real` in a dataset's mix, whoever wrote them.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+
+from flywheel.entries import entries
+from flywheel.errors import SourceError
+from flywheel.records import records
+from flywheel.tables import WORKED
+
+
+@dataclass(frozen=True)
+class Imported:
+    """WORKED examples: the answers of a file, a folder or a Hub data set; of preferences the better ones."""
+
+    path: str | Path
+    kind: Literal["generations", "preferences"] = "generations"
+    columns: tuple[str, ...] = ()
+    split: str = "train"
+    config: str | None = None
+
+    def __call__(self) -> pl.DataFrame:
+        """WORKED, or SourceError."""
+        found = entries(records(str(self.path), self.split, self.config), self.kind, self.columns)
+        kept = found.filter(pl.col("text").is_not_null())
+        if kept.is_empty():
+            raise SourceError(f"{self.path} holds no answers to learn from")
+        return kept.select("chat", completion="text").cast(WORKED)
