@@ -77,6 +77,12 @@ def completion(body: dict[str, Any], n: int) -> dict[str, Any]:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setattr(asking, "FIRST_WAIT", 0.01)
+    with listening_server() as server:
+        yield server
+
+
+@contextmanager
+def listening_server() -> Iterator[Server]:
     state = Server()
 
     class Handler(http.server.BaseHTTPRequestHandler):

@@ -11,6 +11,10 @@ NAMES = ("vllm", "local", "toy", "reward")
 
 def open_engine(name: str, **options: Any) -> Engine:
     """The engine of that name, not started yet; its options are those of its class."""
+    if name.startswith(("http://", "https://")) and "," in name:
+        from flywheel.engines.endpoints import Endpoints
+
+        return Endpoints(name, **options)
     if name.startswith(("http://", "https://")):
         from flywheel.engines.endpoint import Endpoint
 
@@ -32,7 +36,9 @@ def open_engine(name: str, **options: Any) -> Engine:
         from flywheel.engines.reward import Scored
 
         return Local(Scored, **options)
-    raise RecipeError(f"there is no engine {name!r}: it is one of {', '.join(NAMES)}, or an endpoint's http(s) address")
+    raise RecipeError(
+        f"there is no engine {name!r}: it is one of {', '.join(NAMES)}, or http(s) addresses of endpoints"
+    )
 
 
 class Engines:

@@ -7,9 +7,9 @@ kept when others of the same call fail, so that calling again asks only for the 
 import functools
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -21,6 +21,7 @@ from flywheel.errors import EngineError, PromptTooLong, RecipeError, WeightsErro
 from flywheel.recipe import Card, Sampling
 from flywheel.tables import ANSWERS, Chat
 
+T = TypeVar("T")
 UNKNOWN_CONTEXT = 2**31 - 1  # the server will say so itself
 
 
@@ -57,7 +58,7 @@ class Endpoint:
             raise RecipeError(f"{url} is not the address of a server: {error}") from error
         self.server = base.removesuffix("/v1")
         self.url = f"{self.server}/v1"
-        self._model, self._context = model, context
+        self._model, self._context, self.concurrency = model, context, concurrency
         key = os.environ.get("FLYWHEEL_API_KEY", "")
         self.session = functools.partial(session, key=key, concurrency=concurrency, timeout=timeout, attempts=attempts)
         self._first: str | None = None
@@ -121,25 +122,15 @@ class ServedModel:
 
     def chat(self, chats: Sequence[Chat], sampling: Sampling, seeds: Sequence[int]) -> pl.DataFrame:
         """As flywheel.recipe.Model; `tokens` and `logprob` are null where the server does not tell them."""
-        self._check_served()
-        bodies = [self._body(chat, sampling, seed) for chat, seed in zip(chats, seeds, strict=True)]
-        answers = run(self._all(bodies))
+        items = list(zip(chats, seeds, strict=True))
+        answers = run(self._all(lambda asking, place: self.answer(asking, *items[place], sampling, place), len(items)))
         self._endpoint.kept.clear()
-        # Greedy answers to one prompt are all the same: the server was asked for one.
-        copies = sampling.n if sampling.temperature == 0 else 1
-        rows = [
-            (position, index, *choice)
-            for position, choices in enumerate(answers)
-            for index, choice in enumerate(choice for choice in choices for _ in range(copies))
-        ]
-        return pl.DataFrame(rows, schema=ANSWERS, orient="row")
+        return answers_frame(answers, sampling)
 
     def logprobs(self, chats: Sequence[Chat], completions: Sequence[str]) -> list[list[float]]:
         """As flywheel.recipe.Model, over the extensions of vLLM's server; EngineError from a server without them."""
-        self._check_served()
-        if not self._vllm():
-            raise EngineError(f"{self._endpoint.url} cannot score given text: only vLLM's own server can")
-        return run(self._score_all(list(zip(chats, completions, strict=True))))
+        items = list(zip(chats, completions, strict=True))
+        return run(self._all(lambda asking, place: self.score(asking, *items[place], place), len(items)))
 
     def _check_served(self) -> None:
         if self.retired:
@@ -165,11 +156,14 @@ class ServedModel:
             body["top_k"] = sampling.top_k
         return body
 
-    async def _all(self, bodies: list[dict[str, Any]]) -> list[list[Choice]]:
+    async def _all(self, ask: Callable[[Session, int], Coroutine[Any, Any, T]], count: int) -> list[T]:
         async with self._endpoint.session() as asking:
-            return await together([self._one(asking, body, place) for place, body in enumerate(bodies)])
+            return await together([ask(asking, place) for place in range(count)])
 
-    async def _one(self, asking: Session, body: dict[str, Any], prompt: int) -> list[Choice]:
+    async def answer(self, asking: Session, chat: Chat, seed: int, sampling: Sampling, prompt: int) -> list[Choice]:
+        """The answers to one chat, the `prompt`-th of the call; one for all of them where they are greedy."""
+        self._check_served()
+        body = self._body(chat, sampling, seed)
         key = json.dumps(body, sort_keys=True)
         choices = self._endpoint.kept.setdefault(key, [])
         while len(choices) < body["n"]:  # some servers know no `n` and give one answer each time
@@ -182,11 +176,11 @@ class ServedModel:
                 raise
         return choices[: body["n"]]
 
-    async def _score_all(self, pairs: list[tuple[Chat, str]]) -> list[list[float]]:
-        async with self._endpoint.session() as asking:
-            return await together([self._score(asking, *pair, place) for place, pair in enumerate(pairs)])
-
-    async def _score(self, asking: Session, chat: Chat, completion: str, place: int) -> list[float]:
+    async def score(self, asking: Session, chat: Chat, completion: str, place: int) -> list[float]:
+        """Log-probabilities of one completion, the `place`-th of the call."""
+        self._check_served()
+        if not self._vllm():
+            raise EngineError(f"{self._endpoint.url} cannot score given text: only vLLM's own server can")
         start = await self._prompt_tokens(asking, chat)
         answer = await self._tokens(asking, {"prompt": completion, "add_special_tokens": False}) if completion else []
         self._check_room(place, start, len(answer))
@@ -224,6 +218,17 @@ class ServedModel:
         return await asking.ask(
             url, {"model": self.name, **body}, lambda reply: [int(each) for each in reply["tokens"]]
         )
+
+
+def answers_frame(answers: Sequence[Sequence[Choice]], sampling: Sampling) -> pl.DataFrame:
+    """ANSWERS. Greedy answers to one prompt are all the same: the server was asked for one."""
+    copies = sampling.n if sampling.temperature == 0 else 1
+    rows = [
+        (position, index, *choice)
+        for position, choices in enumerate(answers)
+        for index, choice in enumerate(choice for choice in choices for _ in range(copies))
+    ]
+    return pl.DataFrame(rows, schema=ANSWERS, orient="row")
 
 
 def read_choices(reply: Any) -> list[Choice]:
