@@ -31,7 +31,7 @@ def obtain(turn: Turn) -> bool:
     if asked is None or not deployment.id:
         return asked is None
     form = Verdict.with_initial_data(description=evidence(turn, asked))
-    said = suspend_flow_run(wait_for_input=form, timeout=PATIENCE_SECONDS, key=f"approval-{turn.id}")
+    said = suspend_flow_run(wait_for_input=form, timeout=PATIENCE_SECONDS, key=f"iteration-{turn.number}")
     approval.answer(turn.store, turn.run, said.approve, said.author, said.because)
     return True
 

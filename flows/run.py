@@ -5,9 +5,11 @@
 The steps are the same as without Prefect; what they made is in the store, so a retry or a second flow run goes on.
 """
 
+import atexit
 import contextlib
 import errno
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,11 +28,12 @@ from pydantic import Field
 from flows.approval import obtain
 from flows.artifacts import key, show_iteration, show_report
 from flows.progress import follow
+from flows.spread import serving
 from flywheel import history
 from flywheel.check import check_all
 from flywheel.cli import QUIET
 from flywheel.doctor import cores
-from flywheel.engines import Engines, open_engine
+from flywheel.engines import Engines
 from flywheel.errors import ApprovalNeeded, EngineError, EngineMissing, FlywheelError, PromptTooLong
 from flywheel.examine import examine
 from flywheel.load import load
@@ -134,7 +137,13 @@ def goal(recipe: Recipe, store: Store, more: int) -> int:
 
 
 def wheel(
-    recipe: str, iterations: int | None, overrides: list[str], home: Path, more: int | None, minutes: float | None
+    recipe: str,
+    iterations: int | None,
+    overrides: list[str],
+    home: Path,
+    more: int | None,
+    minutes: float | None,
+    served: Callable[[str], Engines],
 ) -> str:
     """Turn the wheel of one recipe; gives the last decision in words."""
     recipe_at = partial(load, recipe, overrides=tuple(overrides))
@@ -142,7 +151,7 @@ def wheel(
     store, note, turn = Store(home / "flywheel.duckdb"), "everything was decided already", None
     if more is not None:
         iterations = goal(first, store, more)
-    with contextlib.closing(Engines(open_engine(first.engine))) as engine:
+    with contextlib.closing(served(first.engine)) as engine:
         for turn in turns(recipe_at, store, engine, home, iterations):
             note = turn_once(turn, minutes) or note
     if turn:
@@ -167,6 +176,8 @@ def run(
     home: str = "runs",
     more: Annotated[int, Field(ge=0)] | None = None,
     step_timeout: Annotated[float, Field(gt=0)] | None = None,
+    task_runner: str = "thread",
+    parts: str | None = None,
 ) -> str | State[str]:
     """Turn the wheel of one recipe. Gives the last decision in words; what a user can mend fails in one sentence.
 
@@ -177,11 +188,15 @@ def run(
         home: the folder of the store, datasets and checkpoints.
         more: instead of `iterations`, how many there are to be beyond the last one decided: for a run every night.
         step_timeout: minutes that each step may take; after that it is stopped, and the run fails.
+        task_runner: where batches are worked on: `thread` is here, `ray` on the Ray cluster of this machine, and
+            `ray:ADDRESS` on another one. See docs/cluster.md.
+        parts: folder or URL where the workers of a cluster leave answers; by default the folder `parts` in home.
     """
     for name, value in {**QUIET, "OMP_NUM_THREADS": str(cores())}.items():  # as the command line does
         os.environ.setdefault(name, value)
     try:
-        return wheel(recipe, iterations, overrides or [], Path(home), more, step_timeout)
+        served = partial(serving, task_runner, parts=parts or str(Path(home) / "parts"))
+        return wheel(recipe, iterations, overrides or [], Path(home), more, step_timeout, served)
     except FlywheelError as error:
         return Failed(message=str(error), data=error)
     except OSError as error:
@@ -198,14 +213,24 @@ def main(
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE")] = None,
     more: Annotated[int | None, typer.Option(min=0, help="Iterations beyond the last one decided.")] = None,
     step_timeout: Annotated[float | None, typer.Option(help="Minutes that each step may take.")] = None,
+    task_runner: Annotated[
+        str, typer.Option(help="Where batches are worked on: thread, ray or ray:ADDRESS.")
+    ] = "thread",
+    parts: Annotated[str | None, typer.Option(help="Folder or URL where a cluster's workers leave answers.")] = None,
 ) -> None:
     """Run the flow once, here and now."""
     try:
-        print(run(recipe, iterations, overrides, home, more, step_timeout))
+        print(run(recipe, iterations, overrides, home, more, step_timeout, task_runner, parts))
     except FlywheelError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
 
 
+def end_quietly() -> None:
+    """Prefect's threads still hold parts of DuckDB as the process ends, which its binding would tell in 50 lines."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
 if __name__ == "__main__":
+    atexit.register(end_quietly)
     typer.run(main)
