@@ -16,6 +16,7 @@ from flywheel.cli_approval import approve, ask_here, reject
 from flywheel.cli_export import app as exports
 from flywheel.cli_export import import_
 from flywheel.cli_judge import app as judges
+from flywheel.cli_replay import replay
 from flywheel.cli_sql import sql
 from flywheel.cli_store import app as upkeep
 from flywheel.doctor import cores, findings, version
@@ -67,6 +68,7 @@ app.add_typer(judges, name="judge")
 app.add_typer(upkeep, name="store")
 app.add_typer(exports, name="export")
 app.command("import")(import_)
+app.command()(replay)
 app.command()(sql)
 app.command()(approve)
 app.command()(reject)

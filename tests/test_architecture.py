@@ -35,7 +35,7 @@ DOORS = {
     "prefect": ("flows/",),
     "matplotlib": ("flywheel/report.py",),
 }
-SQL_HOMES = ("flywheel/store.py", "flywheel/history.py", "flywheel/upkeep.py", "flywheel/provenance.py")
+SQL_HOMES = tuple(f"flywheel/{name}.py" for name in ("store", "history", "upkeep", "provenance", "excerpt"))
 SQL = re.compile(r"\b(select\b.+\bfrom\b|insert\s+into\b|create\s+(table|view)\b|delete\s+from\b)", re.I | re.S)
 EXAMPLES_FOR_USERS = ("flywheel/show.py",)
 """Prints questions for the user to ask, and asks none itself but `from VIEW`."""
