@@ -261,7 +261,7 @@ def _connect(path: Path, deadline: float, read_only: bool) -> duckdb.DuckDBPyCon
     """An open file, as soon as no other process has it; StoreError when the deadline has passed or it is unusable."""
     reader = partial(duckdb.connect, str(path), read_only=True)
     try:
-        return when_free(reader if read_only else partial(_writer, path), path, deadline)
+        return when_free(reader if read_only else partial(_writer, path), path, deadline, read_only)
     except duckdb.Error as error:
         raise StoreError(_told(path, error)) from error
 

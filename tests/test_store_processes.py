@@ -78,14 +78,15 @@ def store(template: Path, tmp_path: Path) -> Store:
 @contextlib.contextmanager
 def child(script: str, *arguments: object) -> "Iterator[subprocess.Popen[str]]":
     argv = [sys.executable, "-c", script, *map(str, arguments)]
-    process = subprocess.Popen(argv, stdout=subprocess.PIPE, cwd=ROOT, text=True)
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True)
     try:
         yield process
     finally:
         process.kill()
         process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
+        for pipe in (process.stdin, process.stdout):
+            assert pipe is not None
+            pipe.close()
 
 
 def line(process: "subprocess.Popen[str]") -> str:
