@@ -48,6 +48,7 @@ REFERENCES: Mapping[str, tuple[str, ...]] = {
         "decisions.candidate",
         "decisions.incumbent",
         "decisions.policy",
+        "approvals.candidate",
     ),
     "exams.id": ("grades.exam", "decisions.exam"),
     "runs.id": ("iterations.run", "events.run", "health.run"),
@@ -56,6 +57,7 @@ REFERENCES: Mapping[str, tuple[str, ...]] = {
         "iteration_datasets.iteration",
         "proposals.iteration",
         "decisions.iteration",
+        "approvals.iteration",
     ),
 }
 """The columns that name a row of another table, or none where they are NULL; a list names one with each item."""

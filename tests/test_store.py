@@ -27,6 +27,7 @@ VALID: dict[str, Any] = {
     "generations": ["g"], "temperature": 0.7, "created_at": NOW,
     "kept": True, "majority": None, "parent": None, "reference": None,
 }  # fmt: skip
+OWN = {("approvals", "status"): "asked"}
 KINDS = {"checkpoints": "trained", "events": "done", "datasets": "selected"}
 BY_TYPE: dict[Any, Any] = {pl.String: "'\"\\x", pl.Int32: 7, pl.Int64: 2**40, pl.Float64: -0.1, pl.Boolean: False}
 
@@ -34,7 +35,7 @@ BY_TYPE: dict[Any, Any] = {pl.String: "'\"\\x", pl.Int32: 7, pl.Int64: 2**40, pl
 def row(table: str, **values: Any) -> pl.DataFrame:
     """A valid row of a table, with some values of one's own."""
     full = {
-        name: KINDS[table] if name == "kind" else VALID.get(name, BY_TYPE.get(dtype.base_type()))
+        name: KINDS[table] if name == "kind" else OWN.get((table, name)) or VALID.get(name, BY_TYPE.get(dtype.base_type()))
         for name, dtype in TABLES[table].items()
     }
     return pl.DataFrame([full | values], schema=TABLES[table], orient="row")
@@ -375,16 +376,59 @@ def newer(folder: Path, sql: str) -> Path:
     return folder
 
 
-def version_one(folder: Path) -> Path:
-    """A schema folder with the first migration alone, and no views, as those of today want tables of later ones."""
+def schema_of(version: int, folder: Path) -> Path:
+    """A schema folder with the first migrations alone, and no views, as those of today want tables of later ones."""
     folder.mkdir()
-    shutil.copy(SCHEMA / "001_initial.sql", folder)
+    for file in sorted(SCHEMA.glob("[0-9]*.sql"))[:version]:
+        shutil.copy(file, folder)
     (folder / "views.sql").touch()
     return folder
 
 
-def test_a_store_of_version_1_is_brought_up_with_all_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "SCHEMA", version_one(tmp_path / "one"))
+def own_row(table: str) -> pl.DataFrame:
+    """A row that may be there with those of all other tables: an exam's prompt is nobody else's."""
+    return row(table, prompt="of the exam") if table == "exams" else row(table)
+
+
+def filled(path: Path) -> dict[str, pl.DataFrame]:
+    """Puts a row into each table that the file has, in the columns that it has there; gives what it then holds."""
+    with duckdb.connect(str(path)) as connection:
+        there = [name for (name,) in connection.execute("select table_name from duckdb_tables()").fetchall()]
+        for table in set(there) - {"schema_version"}:
+            columns = [name for name, *_ in connection.execute(f"describe {table}").fetchall()]
+            rows = own_row(table).select(columns)
+            connection.register("rows", rows)
+            connection.execute(f"insert into {table} by name from rows")
+            connection.unregister("rows")
+        return {table: connection.sql(f"from {table}").pl() for table in there}
+
+
+@pytest.mark.parametrize("version", range(1, NEWEST))
+def test_a_store_of_each_earlier_version_is_brought_up_with_all_its_rows(
+    version: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "SCHEMA", schema_of(version, tmp_path / "old"))
+    path = Store(tmp_path / "flywheel.duckdb").path
+    before = filled(path)
+    assert before["runs"].height == 1 and before["schema_version"]["version"].to_list() == [version]
+    monkeypatch.setattr(store_module, "SCHEMA", SCHEMA)
+    store = Store(path)
+    for table, rows in before.items():
+        if table != "schema_version":
+            assert store.sql(f"from {table}").select(rows.columns).equals(rows), table
+    assert store.sql("select version from schema_version order by version")["version"].to_list() == [version, NEWEST]
+    assert {table: store.add(table, own_row(table)) for table in TABLES} == {
+        table: int(table not in before or not KEYS[table]) for table in TABLES
+    }
+    assert store.sql("from progress").height == 1
+    with duckdb.connect(str(path)) as connection, pytest.raises(duckdb.ConstraintException):
+        connection.execute("update judgments set status = 'error'")
+
+
+def test_a_store_is_brought_up_over_several_versions_and_then_refused_by_the_old_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "SCHEMA", schema_of(1, tmp_path / "one"))
     old = Store(tmp_path / "flywheel.duckdb")
     old.add("runs", row("runs"))
     monkeypatch.setattr(store_module, "SCHEMA", newer(tmp_path / "two", "alter table runs add column mood varchar;"))
@@ -399,7 +443,7 @@ def test_a_store_of_version_1_is_brought_up_with_all_its_rows(tmp_path: Path, mo
 
 
 def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "SCHEMA", version_one(tmp_path / "one"))
+    monkeypatch.setattr(store_module, "SCHEMA", schema_of(1, tmp_path / "one"))
     path = Store(tmp_path / "flywheel.duckdb").path
     broken = newer(tmp_path / "two", "alter table runs add column mood varchar; alter table nowhere add column x int;")
     monkeypatch.setattr(store_module, "SCHEMA", broken)
