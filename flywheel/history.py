@@ -101,15 +101,17 @@ def votes(store: Store, checkpoint: str, draw: str, generations: Sequence[str], 
 def judged(store: Store, iteration: str, judges: Sequence[str]) -> pl.DataFrame:
     """JUDGED of an iteration, in the order of its prompts; the first of `judges` gives the score."""
     source = ANSWERS_OF_ITERATION.replace("proposals r", "(from proposals where iteration = $iteration) r")
-    return _judged(store, source, judges, {"iteration": iteration})
+    of = row(store, "iterations", iteration) or {}
+    values = {"iteration": iteration, "checkpoint": of.get("policy"), "draw": of.get("draw")}
+    return _judged(store, source, "checkpoint = $checkpoint and draw = $draw", judges, values)
 
 
 def judged_words(store: Store, traces: Sequence[str], judge: str) -> pl.DataFrame:
     """JUDGED of what judges wrote, in the order of the traces, by the judge of judgments."""
     source = """
         (select unnest($traces) as id, generate_subscripts($traces, 1) as position) r
-        join generations g on g.id = r.id join prompts p on p.id = g.prompt"""
-    return _judged(store, source, [judge], {"traces": list(traces)})
+        join generations g on g.id = r.id and g.role = 'judgment' join prompts p on p.id = g.prompt"""
+    return _judged(store, source, "generation in (select unnest($traces))", [judge], {"traces": list(traces)})
 
 
 def words(store: Store, generations: Sequence[str], judge: str) -> pl.DataFrame:
@@ -125,14 +127,17 @@ def words(store: Store, generations: Sequence[str], judge: str) -> pl.DataFrame:
     return found.unique("trace", keep="first", maintain_order=True)
 
 
-def _judged(store: Store, source: str, judges: Sequence[str], values: dict[str, object]) -> pl.DataFrame:
-    """The last bits of a mean hang on the order of the votes; without them, equal votes make equal scores."""
+def _judged(store: Store, source: str, of: str, judges: Sequence[str], values: dict[str, object]) -> pl.DataFrame:
+    """JUDGED of what `source` finds; `of` says which judgments these can have, so that no others are read.
+
+    The last bits of a mean hang on the order of the votes; without them, equal votes make equal scores.
+    """
     query = f"""
         with votes as (
             select generation, round(avg(score) filter (judge = $first), 9) as score,
                    round(stddev_samp(score) filter (judge = $first), 9) as deviation,
                    list({{judge: judge, vote: vote, score: score, status: status}} order by judge, vote) as votes
-            from judgments where list_contains($judges, judge) group by generation)
+            from judgments where list_contains($judges, judge) and {of} group by generation)
         select {SUBJECT}, v.score, v.deviation, v.votes from {source} left join votes v on v.generation = g.id
         order by r.position, g.index"""
     return store.sql(query, {**values, "judges": list(judges), "first": judges[0]}).cast(JUDGED)
@@ -182,7 +187,7 @@ def decisions(store: Store, run: str) -> pl.DataFrame:
 
 def prompts(store: Store, ids: Sequence[str]) -> pl.DataFrame:
     """PROMPTS with these ids."""
-    return store.sql("select * from prompts where list_contains($ids, id)", {"ids": list(ids)}).cast(PROMPTS)
+    return store.sql("select * from prompts where id in (select unnest($ids))", {"ids": list(ids)}).cast(PROMPTS)
 
 
 def spoken(store: Store, checkpoint: str, draw: str, prompts: Sequence[str], judge: str) -> pl.DataFrame:

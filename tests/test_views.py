@@ -143,7 +143,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def test_every_view_works_without_a_row_and_every_column_is_explained(tmp_path: Path) -> None:
     empty = Store(tmp_path / "flywheel.duckdb")
     views = empty.sql("select view_name, comment from duckdb_views() where not internal")
-    assert len(views) == 20 and views["comment"].null_count() == 0
+    assert len(views) == 22 and views["comment"].null_count() == 0
     for view in views["view_name"]:
         assert empty.sql(f"from {view}").is_empty()
     unexplained = empty.sql(
@@ -284,3 +284,34 @@ def test_flips_are_the_items_that_only_one_of_two_solves(store: Store) -> None:
 def test_the_ledger_counts_every_attempt(store: Store) -> None:
     rows = store.sql("select iteration, step, rows, tokens, seconds, failures from ledger order by step").rows()
     assert rows == [(1, "sample", 3, 100, 5.0, 1), (1, "train", 5, 7, 1.5, 0)]
+
+
+def test_near_duplicates_share_most_of_their_words_in_whatever_case_and_order(store: Store, tmp_path: Path) -> None:
+    other = Store(shutil.copy(store.path, tmp_path / "flywheel.duckdb"))
+    same = {"prompt": "p1", "checkpoint": "t1", "draw": "d2"}
+    texts = {10: "one two three four five", 11: "Five, FOUR,\n\nthree; two. One?", 12: "one two three four nine",
+             13: "one two three four five six", 14: ""}  # fmt: skip
+    other.add("generations", frame("generations", *({"id": f"n{i}", "index": i, "text": t, **same}
+                                                    for i, t in texts.items())))  # fmt: skip
+    query = """select generation, other, similarity from near_duplicates
+               where iteration = 2 and generation like 'n%' order by generation, other"""
+    assert other.sql(query).rows() == [
+        ("n10", "n11", 1.0), ("n10", "n13", pytest.approx(5 / 6)), ("n11", "n13", pytest.approx(5 / 6)),
+    ]  # fmt: skip
+    assert other.sql("select count(*) from near_duplicates where iteration = 1").item() == 6 + 6
+
+
+def test_verdicts_show_what_was_compared_and_what_was_said(store: Store, tmp_path: Path) -> None:
+    other = Store(shutil.copy(store.path, tmp_path / "flywheel.duckdb"))
+    said = {"id": "said", "prompt": "q", "checkpoint": "base", "draw": "dj", "role": "judgment", "text": "a is better"}
+    pair = {"a": "g1-p1-0", "b": "g1-p1-1", "order": "ab", "judge": "duel"}
+    other.add_all({
+        "generations": frame("generations", said | {"index": 0}),
+        "comparisons": frame("comparisons", pair | {"verdict": "a", "trace": "said"},
+                             pair | {"order": "ba", "status": "unparsable"}),
+    })  # fmt: skip
+    rows = other.sql('select "order", verdict, status, a_text, b_text, words from verdicts order by "order"').rows()
+    assert rows == [
+        ("ab", "a", "ok", "some text", "some text", "a is better"),
+        ("ba", None, "unparsable", "some text", "some text", None),
+    ]  # fmt: skip

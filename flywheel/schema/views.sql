@@ -31,9 +31,9 @@ CREATE OR REPLACE VIEW opinions AS
 SELECT generation, judge, score, 1::BIGINT AS votes, (score IS NULL)::BIGINT AS failed, prompt, checkpoint, draw, "index"
 FROM judgments WHERE judge NOT IN (SELECT judge FROM judgments WHERE vote > 0)
 UNION ALL
-SELECT generation, judge, avg(score), count(*), count(*) FILTER (score IS NULL), any_value(prompt),
-       any_value(checkpoint), any_value(draw), any_value("index")
-FROM judgments WHERE judge IN (SELECT judge FROM judgments WHERE vote > 0) GROUP BY generation, judge;
+SELECT generation, judge, avg(score), count(*), count(*) FILTER (score IS NULL), any_value(prompt), checkpoint, draw,
+       any_value("index") -- grouped by checkpoint and draw, so that a question about one iteration reads no other
+FROM judgments WHERE judge IN (SELECT judge FROM judgments WHERE vote > 0) GROUP BY generation, judge, checkpoint, draw;
 COMMENT ON VIEW opinions IS 'What each judge thinks of each generation, its votes taken together';
 COMMENT ON COLUMN opinions.generation IS 'id of the generation';
 COMMENT ON COLUMN opinions.judge IS 'name of the judge';
@@ -46,13 +46,15 @@ COMMENT ON COLUMN opinions.draw IS 'id of the sampling parameters and seed';
 COMMENT ON COLUMN opinions."index" IS 'which of the prompt''s generations, from 0';
 
 CREATE OR REPLACE VIEW judged AS
-WITH first_judge AS (SELECT generation, arg_min(judge, rowid) AS judge FROM judgments GROUP BY generation)
+WITH first_judge AS (
+    SELECT checkpoint, draw, arg_min(judge, rowid) AS judge FROM judgments GROUP BY checkpoint, draw)
 SELECT a.run, a.name, a.iteration, a.prompt, p.chat, p.reference, p.source, a.generation, a."index", a."text",
        a.finish_reason, a.tokens, a.logprob, o.judge, o.score, o.votes, o.failed
 FROM answers a
 LEFT JOIN prompts p ON p.id = a.prompt
-LEFT JOIN first_judge f ON f.generation = a.generation
-LEFT JOIN opinions o ON o.generation = a.generation AND o.judge = f.judge;
+LEFT JOIN first_judge f ON f.checkpoint = a.checkpoint AND f.draw = a.draw
+LEFT JOIN opinions o
+ON o.generation = a.generation AND o.judge = f.judge AND o.checkpoint = a.checkpoint AND o.draw = a.draw;
 COMMENT ON VIEW judged IS 'Each answer once, with its prompt and what the first judge thinks of it; opinions has all judges';
 COMMENT ON COLUMN judged.run IS 'id of the run';
 COMMENT ON COLUMN judged.name IS 'name of the run''s recipe';
@@ -71,6 +73,31 @@ COMMENT ON COLUMN judged.votes IS 'votes of that judge, the failed ones included
 COMMENT ON COLUMN judged.failed IS 'votes of that judge that gave no score';
 COMMENT ON COLUMN judged.judge IS 'the judge that came first, which is the first one of the recipe; NULL before it has judged';
 COMMENT ON COLUMN judged.score IS 'mean of the judge''s valid votes, NULL if there is none';
+
+CREATE OR REPLACE VIEW near_duplicates AS
+WITH bags AS (
+    SELECT run, name, iteration, prompt, generation, "index", "text",
+           list_distinct(string_split(
+               replace(translate(lower("text"), chr(10) || chr(9) || '.,;:!?()[]{}*_`"''', '  '), '  ', ' '), ' ')) AS bag
+    FROM answers),
+pairs AS (
+    SELECT a.run, a.name, a.iteration, a.prompt, a.generation, b.generation AS other, a."text", b."text" AS other_text,
+           len(list_intersect(a.bag, b.bag)) AS common, len(a.bag) + len(b.bag) AS words
+    FROM bags a
+    JOIN bags b ON b.run = a.run AND b.iteration = a.iteration AND b.prompt = a.prompt AND b."index" > a."index"
+    WHERE least(len(a.bag), len(b.bag)) >= 0.8 * greatest(len(a.bag), len(b.bag))) -- else they cannot share so many
+SELECT run, name, iteration, prompt, generation, other, "text", other_text, common / (words - common) AS similarity
+FROM pairs WHERE similarity >= 0.8;
+COMMENT ON VIEW near_duplicates IS 'Pairs of answers to a prompt that share at least 0.8 of their words';
+COMMENT ON COLUMN near_duplicates.run IS 'id of the run';
+COMMENT ON COLUMN near_duplicates.name IS 'name of the run''s recipe';
+COMMENT ON COLUMN near_duplicates.iteration IS 'number of the turn, from 0';
+COMMENT ON COLUMN near_duplicates.prompt IS 'id of the prompt';
+COMMENT ON COLUMN near_duplicates.generation IS 'id of the answer with the lower index';
+COMMENT ON COLUMN near_duplicates.other IS 'id of the other answer';
+COMMENT ON COLUMN near_duplicates."text" IS 'what the first one says';
+COMMENT ON COLUMN near_duplicates.other_text IS 'what the other one says';
+COMMENT ON COLUMN near_duplicates.similarity IS 'words that both have, of those that either has (Jaccard), without case, order and punctuation';
 
 -- This view and the next two ask only after they have grouped which prompts belong to the iteration: that is faster.
 CREATE OR REPLACE VIEW scores AS
@@ -188,7 +215,13 @@ COMMENT ON COLUMN ledger.failures IS 'attempts that ended in an error';
 
 CREATE OR REPLACE VIEW progress AS
 WITH asked AS (SELECT iteration, count(DISTINCT prompt) AS prompts FROM proposals GROUP BY iteration),
-made AS (SELECT iteration_id, count(*) AS generated FROM answers GROUP BY iteration_id),
+answered AS (
+    SELECT i.id, g.prompt, count(*) AS answers FROM iterations i
+    JOIN generations g ON g.checkpoint = i.policy AND g.draw = i.draw WHERE g.role = 'answer' GROUP BY i.id, g.prompt),
+made AS (
+    SELECT id AS iteration_id, sum(answers)::BIGINT AS generated FROM answered
+    WHERE EXISTS (SELECT 1 FROM proposals p WHERE p.iteration = answered.id AND p.prompt = answered.prompt)
+    GROUP BY id),
 final AS (SELECT iteration, max("position") AS "position" FROM selections GROUP BY iteration),
 survived AS (
     SELECT s.iteration, count(*) FILTER (s.kept) AS kept
@@ -262,9 +295,11 @@ COMMENT ON COLUMN lineage.dataset IS 'what the ancestor was trained on, NULL for
 COMMENT ON COLUMN lineage."rows" IS 'rows of that dataset';
 
 CREATE OR REPLACE VIEW trained_on AS
-SELECT l.checkpoint, l.ancestor, l.steps, e.dataset, e."position", e.prompt, e.origin,
-       unnest(CASE WHEN len(e.generations) = 0 THEN [NULL] ELSE e.generations END) AS generation
-FROM lineage l JOIN examples e ON e.dataset = l.dataset;
+WITH taught AS ( -- each row once, before it is joined with all that descend from it
+    SELECT dataset, "position", prompt, origin,
+           unnest(CASE WHEN len(generations) = 0 THEN [NULL] ELSE generations END) AS generation FROM examples)
+SELECT l.checkpoint, l.ancestor, l.steps, e.dataset, e."position", e.prompt, e.origin, e.generation
+FROM taught e JOIN lineage l ON l.dataset = e.dataset;
 COMMENT ON VIEW trained_on IS 'Every training row and generation that a checkpoint, or one that it descends from, has learnt from';
 COMMENT ON COLUMN trained_on.checkpoint IS 'id of the checkpoint that has learnt';
 COMMENT ON COLUMN trained_on.dataset IS 'id of the dataset';
@@ -343,25 +378,30 @@ COMMENT ON COLUMN score_distribution.share IS 'of all answers that the judge has
 
 CREATE OR REPLACE VIEW disagreements AS
 WITH said AS (
-    SELECT i.run, i.number, o.prompt, o.generation, o.judge, o.score
+    SELECT i.run, i.number, o.checkpoint, o.draw, o.prompt, o.generation, o.judge, o.score
     FROM iterations i JOIN opinions o ON o.checkpoint = i.policy AND o.draw = i.draw
     WHERE o.score IS NOT NULL AND EXISTS (SELECT 1 FROM proposals p WHERE p.iteration = i.id AND p.prompt = o.prompt)),
 levels AS (
     SELECT run, number, judge, avg(score) AS mean, stddev_samp(score) AS deviation
     FROM said GROUP BY run, number, judge HAVING deviation > 0),
 placed AS (
-    SELECT s.*, (s.score - l.mean) / l.deviation AS place FROM said s JOIN levels l USING (run, number, judge))
-SELECT p.run, r.name, p.number AS iteration, p.prompt, p.generation, max(place) - min(place) AS distance,
-       arg_max(judge, place) AS kindest, arg_max(score, place) AS kindest_score,
-       arg_min(judge, place) AS strictest, arg_min(score, place) AS strictest_score
-FROM placed p LEFT JOIN runs r ON r.id = p.run
-GROUP BY p.run, r.name, p.number, p.prompt, p.generation HAVING count(*) > 1;
+    SELECT s.*, (s.score - l.mean) / l.deviation AS place FROM said s JOIN levels l USING (run, number, judge)),
+apart AS (
+    SELECT run, number, checkpoint, draw, prompt, generation, max(place) - min(place) AS distance,
+           arg_max(judge, place) AS kindest, arg_max(score, place) AS kindest_score,
+           arg_min(judge, place) AS strictest, arg_min(score, place) AS strictest_score
+    FROM placed GROUP BY run, number, checkpoint, draw, prompt, generation HAVING count(*) > 1)
+SELECT a.run, r.name, a.number AS iteration, a.prompt, a.generation, g."text", a.distance, a.kindest, a.kindest_score,
+       a.strictest, a.strictest_score
+FROM apart a LEFT JOIN runs r ON r.id = a.run
+JOIN generations g ON g.id = a.generation AND g.checkpoint = a.checkpoint AND g.draw = a.draw;
 COMMENT ON VIEW disagreements IS 'Each answer that several judges have scored, and how far apart they are, whatever their scales';
 COMMENT ON COLUMN disagreements.run IS 'id of the run';
 COMMENT ON COLUMN disagreements.name IS 'name of the run''s recipe';
 COMMENT ON COLUMN disagreements.iteration IS 'number of the turn, from 0';
 COMMENT ON COLUMN disagreements.prompt IS 'id of the prompt';
 COMMENT ON COLUMN disagreements.generation IS 'id of the answer';
+COMMENT ON COLUMN disagreements."text" IS 'what the answer says';
 COMMENT ON COLUMN disagreements.distance IS 'of the kindest from the strictest judge, each in standard deviations of its own scores';
 COMMENT ON COLUMN disagreements.kindest IS 'the judge that puts the answer highest among all that it has scored in the iteration';
 COMMENT ON COLUMN disagreements.kindest_score IS 'its score';
@@ -371,7 +411,9 @@ COMMENT ON COLUMN disagreements.strictest_score IS 'its score';
 CREATE OR REPLACE VIEW words AS
 SELECT j.judge, j.vote, j.score, j.status, j.detail, w."text" AS words, w.tokens, w.checkpoint AS speaker, j.trace,
        j.generation, g."text" AS answer, j.prompt, j.checkpoint, j.draw
-FROM judgments j JOIN generations w ON w.id = j.trace LEFT JOIN generations g ON g.id = j.generation;
+FROM judgments j
+JOIN generations w ON w.id = j.trace AND w.role NOT IN ('answer', 'exam') -- whose texts then need not be read
+LEFT JOIN generations g ON g.id = j.generation AND g.checkpoint = j.checkpoint AND g.draw = j.draw;
 COMMENT ON VIEW words IS 'Each vote for which a judge wrote something, with what it wrote and about which answer';
 COMMENT ON COLUMN words.judge IS 'name of the judge';
 COMMENT ON COLUMN words.vote IS 'which of the judge''s votes on the answer, from 0';
@@ -387,6 +429,26 @@ COMMENT ON COLUMN words.answer IS 'its text';
 COMMENT ON COLUMN words.prompt IS 'id of the prompt of the answer';
 COMMENT ON COLUMN words.checkpoint IS 'id of the checkpoint that wrote the answer';
 COMMENT ON COLUMN words.draw IS 'id of the sampling parameters and seed of the answer';
+
+CREATE OR REPLACE VIEW verdicts AS
+SELECT c.judge, c."order", c.vote, c.verdict, c.status, c.a, c.b, a."text" AS a_text, b."text" AS b_text, w."text" AS words,
+       c.trace
+FROM comparisons c -- first the rows are found by their ids, then only these are read, which lie side by side
+LEFT JOIN generations of_a ON of_a.id = c.a LEFT JOIN generations a ON a.rowid = of_a.rowid
+LEFT JOIN generations of_b ON of_b.id = c.b LEFT JOIN generations b ON b.rowid = of_b.rowid
+LEFT JOIN generations of_w ON of_w.id = c.trace LEFT JOIN generations w ON w.rowid = of_w.rowid;
+COMMENT ON VIEW verdicts IS 'Each comparison of two generations, with what they say and what the judge wrote';
+COMMENT ON COLUMN verdicts.judge IS 'name of the judge';
+COMMENT ON COLUMN verdicts."order" IS 'ab or ba: which of the two was shown first';
+COMMENT ON COLUMN verdicts.vote IS 'which of the judge''s votes on the pair in that order, from 0';
+COMMENT ON COLUMN verdicts.verdict IS 'a, b or tie; NULL unless status is ok';
+COMMENT ON COLUMN verdicts.status IS 'ok, unparsable, timeout, error or refused';
+COMMENT ON COLUMN verdicts.a IS 'id of the one generation';
+COMMENT ON COLUMN verdicts.b IS 'id of the other';
+COMMENT ON COLUMN verdicts.a_text IS 'what the one says';
+COMMENT ON COLUMN verdicts.b_text IS 'what the other says';
+COMMENT ON COLUMN verdicts.words IS 'what the judge wrote, or NULL';
+COMMENT ON COLUMN verdicts.trace IS 'id of the generation that holds the words';
 
 CREATE OR REPLACE VIEW spending AS
 SELECT l.run, l.name, l.iteration, l.step,
