@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 
@@ -98,9 +98,15 @@ class Server:
         """A worker of the pool, in a folder of its own; it prints to worker.log there."""
         command = [*PREFECT, "worker", "start", "--pool", "flywheel"]
         with (self.place / "worker.log").open("ab") as log:
-            process = subprocess.Popen(command, cwd=self.place, env=self.environment, stdout=log, stderr=log)
+            process = begin(command, self, log)
             with stopping(process):
                 yield process
+
+
+def begin(command: Sequence[str], server: Server, log: IO[bytes]) -> "subprocess.Popen[bytes]":
+    """A process in a session of its own, so that Ctrl-C reaches the test alone, which then ends the process in order."""
+    options: dict[str, Any] = {"stdout": log, "stderr": log, "start_new_session": True}
+    return subprocess.Popen(command, cwd=server.place, env=server.environment, **options)
 
 
 def until(done: Callable[[], object], seconds: float, otherwise: str) -> None:
@@ -137,9 +143,9 @@ def prefect_server(place: Path) -> Iterator[Server]:
     write_weights(place / "weights", 0.3, 1)
     command = [*PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with (place / "server.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=place, env=server.environment, stdout=log, stderr=log)
+        process = begin(command, server, log)
         with stopping(process):
-            until(lambda: _healthy(server, process), 120, "the server is not there")
+            until(lambda: _healthy(server, process), 240, "the server is not there")
             yield server
 
 

@@ -1,6 +1,6 @@
 """Bar `nightly`: scheduled runs of a real recipe on a real Prefect server, and what stops them.
 
-    python -m tests.bars.nightly [--keep FOLDER]
+    python -m tests.bars.nightly [--recipe toy] [--keep FOLDER]
 
 One command sets the server up. A schedule fires twice: each run adds an iteration with new prompts. A run is cancelled
 half-way, and the next one takes it up. Then a run and its worker are killed with SIGKILL: the server finds it dead, and
@@ -21,6 +21,7 @@ from typing import Any
 import polars as pl
 
 from flywheel import history
+from flywheel.engines.toy import write_weights
 from flywheel.load import load
 from flywheel.store import Store
 from flywheel.tables import content_id
@@ -28,14 +29,17 @@ from flywheel.turn import run_id
 from tests.bars.kill import gone
 from tests.scheduled import Server, family, holder, prefect_server, until
 
-SETTINGS = (
-    "warm_start.train.max_steps=300",
-    "train.max_steps=150",
-    "prompts_per_iteration=300",
-    "exam.prompts.each=50",
-    "batch=64",
-)
-"""A quickstart of a minute."""
+SETTINGS = {
+    "quickstart": (
+        "warm_start.train.max_steps=300",
+        "train.max_steps=150",
+        "prompts_per_iteration=300",
+        "exam.prompts.each=50",
+        "batch=64",
+    ),
+    "toy": ("prompts_per_iteration=12", "exam.prompts.side=4"),
+}
+"""A run of a minute, and one that takes little but time."""
 EVERY = 15
 """Seconds: how often the schedule of the bar fires; who comes too early waits."""
 FOUND_DEAD = 130.0
@@ -47,10 +51,13 @@ PLACE_FREE = 60.0
 class Night:
     """A home, and its runs of one deployment on a server."""
 
-    def __init__(self, server: Server, home: Path) -> None:
+    def __init__(self, server: Server, home: Path, recipe: str) -> None:
         self.server, self.home = server, home
-        self.parameters = {"recipe": "quickstart", "more": 1, "overrides": list(SETTINGS), "home": str(home)}
-        self.run = run_id(load("quickstart", overrides=SETTINGS))
+        overrides = list(SETTINGS[recipe])
+        if recipe == "toy":
+            overrides += [f"base={write_weights(home.parent / 'slow', 0.3, 1, delay=0.5, train_delay=2.0)}"]
+        self.parameters = {"recipe": recipe, "more": 1, "overrides": overrides, "home": str(home)}
+        self.run = run_id(load(recipe, overrides=overrides))
         self.store = Store(home / "flywheel.duckdb")
 
     def start(self) -> str:
@@ -150,15 +157,16 @@ def main() -> int:
     """Measure and print the bar."""
     options = argparse.ArgumentParser()
     options.add_argument("--keep", type=Path, help="folder for the server, the store and the logs, which stays")
-    keep = options.parse_args().keep
+    options.add_argument("--recipe", default="quickstart", choices=SETTINGS)
+    given = options.parse_args()
     with contextlib.ExitStack() as stack:
-        place = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
+        place = given.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
         (place / "prefect").mkdir(parents=True)
         server = stack.enter_context(prefect_server(place / "prefect"))
         started = time.monotonic()
         print(server.set_up(), flush=True)
         value: dict[str, Any] = {"set up": {"seconds": round(time.monotonic() - started, 1), "ok": True}}
-        night = Night(server, place / "home")
+        night = Night(server, place / "home", given.recipe)
         with server.worker() as worker:
             for name, measure in (("scheduled", scheduled), ("cancelled", cancelled)):
                 value[name] = measure(night)
