@@ -1,5 +1,7 @@
 """From kept answers to new weights: datasets, the base, and the `train` step."""
 
+import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +22,9 @@ from flywheel.tables import (
 from flywheel.training import Job, metrics
 from flywheel.training import train as run_training
 from flywheel.turn import Progress, Turn, now
+
+LAUNCHER = "FLYWHEEL_LAUNCHER"
+"""Environment variable: the command that starts a training on several devices, such as `accelerate launch ...`."""
 
 
 def dataset_frames(turn: Turn, rows: pl.DataFrame, kind: str) -> dict[str, pl.DataFrame]:
@@ -166,6 +171,7 @@ def trained(turn: Turn, parent: str, settings: Train, step: str) -> Iterator[Pro
         out=turn.home / place,
         settings=settings,
         seed=turn.recipe.seed,
+        launcher=tuple(shlex.split(os.environ.get(LAUNCHER, ""))),
     )
     for at in run_training(job):
         yield turn.progress(step, at.step, at.steps, at.tokens)

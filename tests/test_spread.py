@@ -1,6 +1,7 @@
 """Portions of a batch: what a worker leaves and gives back, and where workers belong."""
 
 import pickle
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -10,8 +11,10 @@ from flows.cluster import Lost, Portion, folder, places, refused, worst
 from flows.spread import serving
 from flows.worker import Question, Worker
 from flywheel.engines.toy import Toy, write_weights
-from flywheel.errors import EngineError, EngineMissing, PromptTooLong, RecipeError, WeightsError
+from flywheel.errors import EngineError, EngineMissing, PromptTooLong, RecipeError, TrainingError, WeightsError
+from flywheel.load import load
 from flywheel.recipe import Sampling
+from flywheel.steps import spin
 from flywheel.tables import Chat
 
 DRAWN = Sampling(n=2, max_tokens=16)
@@ -95,3 +98,14 @@ def test_parts_lie_in_a_folder_of_their_own_that_is_gone_at_the_end(tmp_path: Pa
 def test_a_task_runner_that_does_not_exist_is_refused() -> None:
     with pytest.raises(RecipeError, match="`thread`, `ray` or `ray:ADDRESS`"):
         serving("dask", "toy", "parts")
+
+
+@pytest.mark.slow
+def test_trainings_start_with_the_launcher_of_the_environment(
+    weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLYWHEEL_LAUNCHER", "no-such-launcher --num_processes '4'")
+    settings = (f"base={weights}", "exam.prompts.side=1", "prompts.side=1", "batch=64")
+    with pytest.raises(TrainingError, match="`no-such-launcher` is not installed"):
+        for _ in spin(partial(load, "toy", overrides=settings), tmp_path / "home", iterations=1):
+            pass
