@@ -197,5 +197,3 @@ def test_a_question_gives_the_rows_of_another_library(
     assert len(names["judged"]) == 17 and sum(names["judged"]["tokens"]) == 660
     chat = next(iter(names["judged"]["chat"]))
     assert [dict(message) for message in chat] == [{"role": "user", "content": "?"}]
-    chat = next(iter(names["judged"]["chat"]))
-    assert [dict(message) for message in chat] == [{"role": "user", "content": "?"}]
