@@ -1,6 +1,7 @@
 """Datasets in TRL's own formats and checkpoints as folders that transformers loads, each with a card that says where it
 comes from."""
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
@@ -202,4 +203,5 @@ def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.unlink()
