@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import fsspec
+import fsspec  # type: ignore[import-untyped]
 import numpy as np
 import polars as pl
 
@@ -132,7 +132,7 @@ class Cluster:
 
     def _submit(self, name: str, question: Question, items: list[Item], portion: Portion) -> Any:
         """A task run on the worker's node. It needs no CPU: it waits for the worker, which has one."""
-        from prefect_ray.context import remote_options
+        from prefect_ray.context import remote_options  # type: ignore[import-untyped]
 
         work = partial(answered, self._workers[portion.worker], question, items, portion.part)
         with remote_options(num_cpus=0, scheduling_strategy=on(portion.worker[0], soft=True)):
@@ -148,7 +148,8 @@ class Cluster:
         """A worker in every place that has none; workers in places that are gone are forgotten."""
         import ray
 
-        found = places([node for node in ray.nodes() if node["Alive"]])
+        nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+        found = places([node for node in nodes if node["Alive"]])
         self._workers = {place: worker for place, worker in self._workers.items() if place in found}
         new = {place: self._worker(*place, found[place]) for place in found if place not in self._workers}
         _, late = ray.wait(
@@ -276,7 +277,7 @@ def connected(address: str) -> Iterator[Any]:
     """Prefect's task runner for Ray, at work; without an address on the cluster of this machine, or one for itself."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
-        from prefect_ray import RayTaskRunner
+        from prefect_ray import RayTaskRunner  # type: ignore[import-untyped]
     except ImportError as error:
         raise RecipeError("the task runner `ray` needs Ray: install flywheel's extra ray") from error
     runner = RayTaskRunner(address=address or None)

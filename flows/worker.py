@@ -8,17 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import fsspec
+import fsspec  # type: ignore[import-untyped]
 import polars as pl
 
 from flywheel.engines import Engines, open_engine
 from flywheel.errors import EngineError, FlywheelError, WeightsError
-from flywheel.recipe import Card, Sampling
-from flywheel.tables import Chat
+from flywheel.recipe import Card, Model, Sampling
+from flywheel.tables import Chat, schema
 
 Item = tuple[Chat, Any]
 """A chat with its seed or, for log-probabilities, with its completion."""
-SCORED = pl.Schema({"chat": pl.Int64, "logprobs": pl.List(pl.Float64)})
+SCORED = schema({"chat": pl.Int64, "logprobs": pl.List(pl.Float64)})
 
 
 class Question(NamedTuple):
@@ -68,7 +68,7 @@ class Worker:
         """End every process of every engine."""
         self._engines.close()
 
-    def _model(self, engine: str, weights: str) -> Any:
+    def _model(self, engine: str, weights: str) -> Model:
         if Path(weights).is_absolute() and not Path(weights).is_dir() and not engine.startswith("http"):
             raise WeightsError(
                 f"{socket.gethostname()} does not see the weights {weights}: every node must see them at the same "

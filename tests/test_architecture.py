@@ -33,6 +33,8 @@ DOORS = {
     "trl": ("flywheel/training/",),
     "datasets": ("flywheel/training/", "flywheel/records.py", "data/"),
     "prefect": ("flows/",),
+    "prefect_ray": ("flows/cluster.py",),
+    "ray": ("flows/cluster.py",),
     "matplotlib": ("flywheel/report.py",),
 }
 SQL_HOMES = tuple(f"flywheel/{name}.py" for name in ("store", "history", "upkeep", "provenance", "excerpt"))
