@@ -27,8 +27,8 @@ from flywheel.tables import CHECKPOINTS, DRAWS, GENERATIONS, JUDGMENTS, generati
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMPTS, N, NOW = 125, 8, datetime(2026, 1, 1)
-START = 1.0
-"""Seconds that the writer takes until its first batch, about: where a kill may meet it before that."""
+EARLY, START, GOING = 0.2, 2.0, 0.5
+"""Share of the kills in the first START seconds of a process; the others come within GOING of its first batch."""
 COUNTS = """
     select batch, prompts, generations, judgments from
     (select source as batch, count(*) as prompts from prompts group by source)
@@ -73,17 +73,20 @@ def write(path: Path, first: int) -> None:
         print(number, flush=True)
 
 
-def killed(path: Path, first: int, delay: float) -> list[int]:
+def killed(path: Path, first: int, dice: random.Random) -> list[int]:
     """The batches that a writer named before it was killed."""
     argv = [sys.executable, "-m", __spec__.name, "--write", str(first), "--path", str(path)]
     child = subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    timer = threading.Timer(delay, child.kill)
-    timer.start()
+    assert child.stdout is not None
+    named = []
     try:
-        assert child.stdout is not None
-        return [int(line) for line in child.stdout.read().split()]
+        if dice.random() < EARLY:
+            threading.Timer(dice.uniform(0, START), child.kill).start()
+        else:
+            named.append(int(child.stdout.readline()))
+            threading.Timer(dice.uniform(0, GOING), child.kill).start()
+        return named + [int(line) for line in child.stdout.read().split()]
     finally:
-        timer.cancel()
         child.kill()
         child.wait()
 
@@ -93,7 +96,7 @@ def measure(folder: Path, kills: int, seed: int) -> dict[str, Any]:
     named: set[int] = set()
     lost = parts = unnamed = early = 0
     for _ in range(kills):
-        new = killed(path, max(named, default=-1) + 1, START * dice.uniform(0.3, 2.0))
+        new = killed(path, max(named, default=-1) + 1, dice)
         early += not new
         named.update(new)
         if not path.exists():
