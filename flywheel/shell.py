@@ -43,8 +43,8 @@ COMMANDS = {
 WORDS = {"help": ".help", "exit": ".quit", "quit": ".quit"}
 """What people write who come from other shells."""
 KEYWORDS = (
-    "select from where group by order by having limit join left join on using with as distinct count avg min max sum "
-    "case when then else end and or not in is null like ilike between union all desc asc describe summarize unnest"
+    "all and as asc avg between by case count desc describe distinct else end from group having ilike in is join left "
+    "like limit max min not null on or order select sum summarize then union unnest using when where with"
 )
 GREETING = "Ask the history in SQL, each question ends with a semicolon. .help shows more, .views what to ask."
 
