@@ -46,6 +46,8 @@ FOUND_DEAD = AutomationCore(
     actions=[
         ChangeFlowRunState(
             state=StateType.CRASHED,
+            name="Crashed",
+            force=False,
             message=f"no sign of life for {SILENCE.seconds} s; the next run goes on where this one stopped",
         )
     ],

@@ -32,6 +32,7 @@ class Server:
 
     def __init__(self, url: str, place: Path) -> None:
         self.url, self.place = url, place
+        self._http = httpx.Client(base_url=url, timeout=120, trust_env=False)
         self.environment = {
             **os.environ,
             **QUIET,
@@ -44,21 +45,21 @@ class Server:
 
     def post(self, path: str, *items: Any, **body: Any) -> Any:
         """The answer to a question or an order, which is an object or a list of items."""
-        answer = httpx.post(f"{self.url}/{path}", json=list(items) or body, timeout=30)
+        answer = self._http.post(path, json=list(items) or body)
         assert answer.is_success, f"{path}: {answer.text}"
         return answer.json()
 
     def patch(self, path: str, **body: Any) -> None:
         """Change what is at a path."""
-        httpx.patch(f"{self.url}/{path}", json=body, timeout=30).raise_for_status()
+        self._http.patch(path, json=body).raise_for_status()
 
     def delete(self, path: str) -> None:
         """Remove what is at a path."""
-        httpx.delete(f"{self.url}/{path}", timeout=30).raise_for_status()
+        self._http.delete(path).raise_for_status()
 
     def get(self, path: str) -> Any:
         """What is at a path."""
-        return httpx.get(f"{self.url}/{path}", timeout=30).raise_for_status().json()
+        return self._http.get(path).raise_for_status().json()
 
     def call(self, *command: str) -> str:
         """What a command prints that talks to the server and succeeds."""
@@ -104,7 +105,7 @@ class Server:
 
 
 def begin(command: Sequence[str], server: Server, log: IO[bytes]) -> "subprocess.Popen[bytes]":
-    """A process in a session of its own, so that Ctrl-C reaches the test alone, which then ends the process in order."""
+    """A process in a session of its own: Ctrl-C reaches the test alone, which then ends the process in order."""
     options: dict[str, Any] = {"stdout": log, "stderr": log, "start_new_session": True}
     return subprocess.Popen(command, cwd=server.place, env=server.environment, **options)
 
@@ -114,7 +115,7 @@ def until(done: Callable[[], object], seconds: float, otherwise: str) -> None:
     deadline = time.monotonic() + seconds
     while not done():
         assert time.monotonic() < deadline, f"{otherwise} after {seconds} s"
-        time.sleep(0.2)
+        time.sleep(0.5)
 
 
 @contextlib.contextmanager

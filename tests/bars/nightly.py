@@ -116,7 +116,7 @@ def going_on(server: Server) -> list[dict[str, Any]]:
 
 def cancelled(night: Night) -> dict[str, Any]:
     """A run is cancelled in the middle of its sampling; the next one ends what it began."""
-    number = len(night.decided())
+    number = max(len(night.decided()), 1)
     first = night.start()
     below = family(night.half_way(first, number))
     started = time.monotonic()
@@ -134,7 +134,7 @@ def cancelled(night: Night) -> dict[str, Any]:
 
 def killed(night: Night, worker: int) -> dict[str, Any]:
     """SIGKILL for the worker and for the flow run's process; another run waits behind it."""
-    number = len(night.decided())
+    number = max(len(night.decided()), 1)
     first = night.start()
     pid = night.half_way(first, number)
     second = night.start()
