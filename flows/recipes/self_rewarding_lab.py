@@ -1,9 +1,8 @@
 """Self-Rewarding in minutes, where the truth is known: Yuan et al., arXiv 2401.10020, with a model of 0.7 million.
 
 The human data teach the little model to add as careless people do, who forget what is carried, and to grade as careful
-people do: to work a sum out and to compare. So it judges better than it writes, and it is its own judge; reasoning-gym's
-verifier looks on as `gold` and sits the exam, but keeps and picks nothing.
-`self_rewarding` has the paper's constants.
+people do: to work a sum out and to compare. So it judges better than it writes, and it is its own judge;
+reasoning-gym's verifier looks on as `gold` and sits the exam, but keeps and picks nothing. `self_rewarding` has the paper's constants.
 """
 
 from data.graded import Compared, Graded, Together
