@@ -2,7 +2,8 @@
 
 The human data teach the little model to add as careless people do, who forget what is carried, and to grade as careful
 people do: to work a sum out and to compare. So it judges better than it writes, and it is its own judge;
-reasoning-gym's verifier looks on as `gold` and sits the exam, but keeps and picks nothing. `self_rewarding` has the paper's constants.
+reasoning-gym's verifier looks on as `gold` and sits the exam, but keeps and picks nothing.
+`self_rewarding` has the paper's constants.
 """
 
 from data.graded import Compared, Graded, Together
