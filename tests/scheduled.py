@@ -24,6 +24,8 @@ QUICK = {  # seconds; as they come, a worker looks every 10 and a run that waits
     "PREFECT_WORKER_QUERY_SECONDS": "1",
     "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "1",
 }
+BUSY = 503
+"""What Prefect answers where its database is locked for too long; its own client tries again, too."""
 FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 
@@ -46,6 +48,9 @@ class Server:
     def post(self, path: str, *items: Any, **body: Any) -> Any:
         """The answer to a question or an order, which is an object or a list of items."""
         answer = self._http.post(path, json=list(items) or body)
+        while answer.status_code == BUSY:
+            time.sleep(1)
+            answer = self._http.post(path, json=list(items) or body)
         assert answer.is_success, f"{path}: {answer.text}"
         return answer.json()
 
