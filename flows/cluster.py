@@ -14,7 +14,6 @@ import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import fsspec  # type: ignore[import-untyped]
@@ -22,7 +21,7 @@ import numpy as np
 import polars as pl
 
 from flows.spread import Chats, ask
-from flows.worker import Item, Question, Worker
+from flows.worker import Item, Question, Worker, folder
 from flywheel.errors import EngineError, EngineMissing, FlywheelError, PromptTooLong, RecipeError
 from flywheel.recipe import Card, describe
 from flywheel.tables import content_id
@@ -150,6 +149,8 @@ class Cluster:
 
         nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
         found = places([node for node in nodes if node["Alive"]])
+        if not found:
+            raise EngineError("no node of the Ray cluster has a GPU, or a CPU, for a worker")
         self._workers = {place: worker for place, worker in self._workers.items() if place in found}
         new = {place: self._worker(*place, found[place]) for place in found if place not in self._workers}
         _, late = ray.wait(
@@ -254,22 +255,6 @@ def worst(failures: Sequence[FlywheelError]) -> FlywheelError:
     if long:
         return PromptTooLong(str(long[0]), [prompt for failure in long for prompt in failure.prompts])
     return failures[0]
-
-
-@contextlib.contextmanager
-def folder(parts: str) -> Iterator[str]:
-    """A new folder below `parts`, which may be a URL; it is removed at the end."""
-    place = f"{parts if '://' in parts else Path(parts).resolve()}/{uuid.uuid4().hex}"
-    try:
-        files, path = fsspec.url_to_fs(place)
-        files.makedirs(path, exist_ok=True)
-    except (OSError, ImportError, ValueError) as error:
-        raise RecipeError(f"parts cannot be left at {parts}: {error}") from error
-    try:
-        yield place
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            files.rm(path, recursive=True)
 
 
 @contextlib.contextmanager

@@ -3,16 +3,20 @@
 Nothing here imports Ray or Prefect: `flows.spread` makes an actor of `Worker`.
 """
 
+import contextlib
+import os
 import socket
-from collections.abc import Sequence
+import uuid
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import fsspec  # type: ignore[import-untyped]
 import polars as pl
 
+from flywheel.cli import QUIET
 from flywheel.engines import Engines, open_engine
-from flywheel.errors import EngineError, FlywheelError, WeightsError
+from flywheel.errors import EngineError, FlywheelError, RecipeError, WeightsError
 from flywheel.recipe import Card, Model, Sampling
 from flywheel.tables import Chat, schema
 
@@ -33,6 +37,8 @@ class Worker:
     """Serves with one engine for each name. An error for the user is given back, not raised: Ray would rename it."""
 
     def __init__(self, engine: str) -> None:
+        for name, value in QUIET.items():  # as the command line does
+            os.environ.setdefault(name, value)
         self._own = engine
         self._engines = Engines(open_engine(engine))
 
@@ -89,3 +95,19 @@ def written(rows: pl.DataFrame, part: str) -> EngineError | None:
             "that of --home, or a URL such as s3://bucket/parts"
         )
     return None
+
+
+@contextlib.contextmanager
+def folder(parts: str) -> Iterator[str]:
+    """A new folder below `parts`, which may be a URL; it is removed at the end."""
+    place = f"{parts if '://' in parts else Path(parts).resolve()}/{uuid.uuid4().hex}"
+    try:
+        files, path = fsspec.url_to_fs(place)
+        files.makedirs(path, exist_ok=True)
+    except (OSError, ImportError, ValueError) as error:
+        raise RecipeError(f"parts cannot be left at {parts}: {error}") from error
+    try:
+        yield place
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            files.rm(path, recursive=True)

@@ -12,11 +12,13 @@ import pytest
 
 from flywheel.engines.toy import write_weights
 from tests.bars.kill import descendants, differences, finish, gone
+from tests.bars.ray import ENVIRONMENT, NODE
+from tests.bars.ray import cluster as one_node
 from tests.scheduled import Server, prefect_server, until
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
     pytest.mark.skipif(importlib.util.find_spec("prefect_ray") is None, reason="the extra ray is not installed"),
 ]
 SETTINGS = ("exam.prompts.side=2", "prompts.side=16", "batch=128")
@@ -31,9 +33,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Of two nodes; the tests of this file kill the second one."""
-    from tests.bars.ray import NODE, cluster
-
-    with cluster() as nodes:
+    with one_node() as nodes:
         nodes.add_node(**NODE)
         yield nodes
 
@@ -42,7 +42,7 @@ def start(server: Server, home: Path, *options: str, **environment: str) -> "sub
     """A flow run of the toy by hand."""
     settings = [part for setting in SETTINGS for part in ("--set", setting)]
     command = [sys.executable, "-m", "flows.run", "toy", "--iterations", "1", "--home", str(home), *settings, *options]
-    environment = {**server.environment, "OMP_NUM_THREADS": "1", **environment}
+    environment = {**server.environment, **ENVIRONMENT, "OMP_NUM_THREADS": "1", **environment}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from flows.cluster import Lost, Portion, folder, places, refused, worst
+from flows.cluster import Lost, Portion, places, refused, worst
 from flows.spread import serving
-from flows.worker import Question, Worker
+from flows.worker import Question, Worker, folder
 from flywheel.engines.toy import Toy, write_weights
 from flywheel.errors import EngineError, EngineMissing, PromptTooLong, RecipeError, TrainingError, WeightsError
 from flywheel.load import load

@@ -34,10 +34,9 @@ from flywheel.turn import Turn
 from tests.bars.engine import turn_of
 
 TARGET = 1.7
-QUIET = {
+ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # as there, all stays on the loopback interface
-    "RAY_raylet_start_wait_time_s": "120",  # on a busy machine
     "RAY_memory_monitor_refresh_ms": "0",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
@@ -49,7 +48,7 @@ ANSWERS = Sampling(n=2, max_tokens=8)
 @contextmanager
 def cluster() -> Iterator[Any]:
     """A cluster of one node, to which more can be added."""
-    os.environ.update(QUIET)  # Ray reads it as it is imported, and its processes have it from here
+    os.environ.update(ENVIRONMENT)  # Ray reads it as it is imported, and its processes have it from here
     from ray.cluster_utils import Cluster
 
     made = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
