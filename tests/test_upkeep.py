@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,13 @@ from flywheel.errors import StoreError
 from flywheel.load import load
 from flywheel.steps import spin
 from flywheel.store import Store
-from flywheel.tables import COMPARISONS, HEALTH, KEYS, TABLES
+from flywheel.tables import APPROVALS, COMPARISONS, HEALTH, KEYS, TABLES
 from flywheel.upkeep import REFERENCES, backup, check, compact
 from tests.test_cli import environment  # noqa: F401  (a fixture that is used by itself)
 
 pytestmark = pytest.mark.slow
 
+NOW = datetime(2026, 1, 1)
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = ("exam.prompts.side=4", "prompts.side=8", "prompts_per_iteration=16", "batch=64")
 TRACED = "update judgments set trace = generation"
@@ -66,6 +68,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     pair = (answers[0], answers[1], "ab", "duel", 0, "a", "ok", answers[0])
     store.add("comparisons", pl.DataFrame([pair], schema=COMPARISONS, orient="row"))
     store.add("health", pl.DataFrame([(run, 1, "exact", "right", 0.5, 0.1, 0.9, 4)], schema=HEALTH, orient="row"))
+    iteration, candidate = store.sql("select iteration, candidate from decisions limit 1").row(0)
+    said = (iteration, candidate, "asked", None, "+2 points", NOW)
+    store.add("approvals", pl.DataFrame([said], schema=APPROVALS, orient="row"))
     damage(home, TRACED)
     yield home
 
@@ -239,6 +244,7 @@ def test_nothing_is_lost_and_copies_are_sound_while_another_process_writes(home:
     assert writer.stdout and writer.stdout.readline()
     rounds = 0
     while writer.poll() is None:
+        assert found(home) == []
         compact(Store(path))
         backup(Store(path), home / f"copy {rounds}")
         rounds += 1

@@ -146,11 +146,12 @@ COMMENT ON COLUMN pass_at_k.rate IS 'an answer is right if its mean score is abo
 
 CREATE OR REPLACE VIEW best_of_n AS
 WITH best AS (
-    SELECT i.id, o.judge, o.prompt, count(*) AS answers, max(o.score) AS score,
+    SELECT i.id, i.run, i.number, o.judge, o.prompt, count(*) AS answers, max(o.score) AS score, -- number: to narrow it
            arg_max(o.generation, row(o.score, -o."index")) FILTER (o.score IS NOT NULL) AS generation
-    FROM iterations i JOIN opinions o ON o.checkpoint = i.policy AND o.draw = i.draw GROUP BY i.id, o.judge, o.prompt)
-SELECT i.run, r.name, i.number AS iteration, b.judge, b.prompt, b.answers, b.score, b.generation
-FROM best b JOIN iterations i ON i.id = b.id LEFT JOIN runs r ON r.id = i.run
+    FROM iterations i JOIN opinions o ON o.checkpoint = i.policy AND o.draw = i.draw
+    GROUP BY i.id, i.run, i.number, o.judge, o.prompt)
+SELECT b.run, r.name, b.number AS iteration, b.judge, b.prompt, b.answers, b.score, b.generation
+FROM best b LEFT JOIN runs r ON r.id = b.run
 WHERE EXISTS (SELECT 1 FROM proposals p WHERE p.iteration = b.id AND p.prompt = b.prompt);
 COMMENT ON VIEW best_of_n IS 'The best answer to each prompt of each iteration by each judge';
 COMMENT ON COLUMN best_of_n.run IS 'id of the run';
