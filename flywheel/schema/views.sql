@@ -47,14 +47,16 @@ COMMENT ON COLUMN opinions."index" IS 'which of the prompt''s generations, from 
 
 CREATE OR REPLACE VIEW judged AS
 WITH first_judge AS (
-    SELECT checkpoint, draw, arg_min(judge, rowid) AS judge FROM judgments GROUP BY checkpoint, draw)
+    SELECT checkpoint, draw, arg_min(judge, rowid) AS judge FROM judgments GROUP BY checkpoint, draw),
+told AS ( -- with the number, so that a question about one iteration reads no other
+    SELECT i.run, i.number, o.generation, o.judge, o.score, o.votes, o.failed
+    FROM iterations i JOIN first_judge f ON f.checkpoint = i.policy AND f.draw = i.draw
+    JOIN opinions o ON o.checkpoint = i.policy AND o.draw = i.draw AND o.judge = f.judge)
 SELECT a.run, a.name, a.iteration, a.prompt, p.chat, p.reference, p.source, a.generation, a."index", a."text",
        a.finish_reason, a.tokens, a.logprob, o.judge, o.score, o.votes, o.failed
 FROM answers a
 LEFT JOIN prompts p ON p.id = a.prompt
-LEFT JOIN first_judge f ON f.checkpoint = a.checkpoint AND f.draw = a.draw
-LEFT JOIN opinions o
-ON o.generation = a.generation AND o.judge = f.judge AND o.checkpoint = a.checkpoint AND o.draw = a.draw;
+LEFT JOIN told o ON o.run = a.run AND o.number = a.iteration AND o.generation = a.generation;
 COMMENT ON VIEW judged IS 'Each answer once, with its prompt and what the first judge thinks of it; opinions has all judges';
 COMMENT ON COLUMN judged.run IS 'id of the run';
 COMMENT ON COLUMN judged.name IS 'name of the run''s recipe';
