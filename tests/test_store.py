@@ -35,7 +35,9 @@ BY_TYPE: dict[Any, Any] = {pl.String: "'\"\\x", pl.Int32: 7, pl.Int64: 2**40, pl
 def row(table: str, **values: Any) -> pl.DataFrame:
     """A valid row of a table, with some values of one's own."""
     full = {
-        name: KINDS[table] if name == "kind" else OWN.get((table, name)) or VALID.get(name, BY_TYPE.get(dtype.base_type()))
+        name: KINDS[table]
+        if name == "kind"
+        else OWN.get((table, name), VALID.get(name, BY_TYPE.get(dtype.base_type())))
         for name, dtype in TABLES[table].items()
     }
     return pl.DataFrame([full | values], schema=TABLES[table], orient="row")
