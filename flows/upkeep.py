@@ -24,9 +24,7 @@ def upkeep(home: str = "runs", copies: int = 7) -> str:
     for finding in findings:
         logger.warning("%s: %s: %s: %s rows, such as %s", *finding)
     if wrong := sum(finding.kind == "error" for finding in findings):
-        raise StoreError(
-            f"{store.path} is not sound, so it was not copied: see the {wrong} findings in the log"
-        )
+        raise StoreError(f"{store.path} is not sound, so it was not copied: see the {wrong} findings in the log")
     to = place / "backups" / f"{datetime.now(UTC):%Y-%m-%d-%H%M%S}.duckdb"
     backup(store, to)
     for old in sorted(to.parent.glob("????-??-??-??????.duckdb"))[: -max(copies, 1)]:
