@@ -14,9 +14,9 @@ from typing import Literal
 
 import polars as pl
 
-from flywheel.entries import entries
 from flywheel.errors import SourceError
-from flywheel.records import records
+from flywheel.exchange.entries import entries
+from flywheel.exchange.records import records
 from flywheel.tables import WORKED
 
 

@@ -23,7 +23,7 @@ def dataset(
     home: Home = Path("runs"),
 ) -> None:
     """Write training rows as TRL reads them, with ids, checkpoints and scores; a hub folder has a dataset card."""
-    from flywheel.export import export_dataset
+    from flywheel.exchange.export import export_dataset
 
     done = export_dataset(open_store(home), target, path, form, license)
     typer.echo(f"{done.what} at {done.path}")
@@ -39,7 +39,7 @@ def checkpoint(
     home: Home = Path("runs"),
 ) -> None:
     """Copy a model's weights and tokenizer, with a model card: ancestry, exam scores, decisions."""
-    from flywheel.export import export_checkpoint
+    from flywheel.exchange.export import export_checkpoint
 
     done = export_checkpoint(open_store(home), home, target, folder, license)
     typer.echo(f"{done.what} at {done.path}")
@@ -65,7 +65,7 @@ def import_(
 
     generations: prompt and answer, or messages. preferences: prompt, chosen and rejected; or prompt, answer and label.
     """
-    from flywheel.importing import import_files
+    from flywheel.exchange.importing import import_files
     from flywheel.store import Store
 
     done = import_files(

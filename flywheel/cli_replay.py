@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import polars as pl
     from rich.console import Console
 
-    from flywheel.past import Cost, Stage
     from flywheel.replay import Plan, Replay
+    from flywheel.replay.past import Cost, Stage
 
 LONG = 300
 """Characters of a text that an example shows."""
@@ -49,8 +49,8 @@ def replay(
     from rich.console import Console
 
     from flywheel.load import load
-    from flywheel.past import STAGES
     from flywheel.replay import planned
+    from flywheel.replay.past import STAGES
 
     overrides = (*(settings or ()), *((f"engine={engine}",) if engine else ()))
     recipe_at = partial(load, recipe, overrides=overrides)

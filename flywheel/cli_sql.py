@@ -65,13 +65,13 @@ def _questions(home: Path) -> Iterator[str]:
 
 
 def _answer(home: Path, question: str) -> "pl.DataFrame":
-    from flywheel.ask import answer, in_turn
+    from flywheel.shell.ask import answer, in_turn
 
     return in_turn(home, lambda store: answer(store, question), _tell)
 
 
 def _write(query: str | None, home: Path, path: Path, form: str) -> None:
-    from flywheel.ask import export, in_turn
+    from flywheel.shell.ask import export, in_turn
 
     if form != "table":
         raise FlywheelError(f"the ending of --output tells the form: leave out --{form}")

@@ -31,13 +31,15 @@ DOORS = {
     "peft": ("flywheel/engines/", "flywheel/training/"),
     "accelerate": ("flywheel/training/",),
     "trl": ("flywheel/training/",),
-    "datasets": ("flywheel/training/", "flywheel/records.py", "data/"),
+    "datasets": ("flywheel/training/", "flywheel/exchange/records.py", "data/"),
     "prefect": ("flows/",),
     "prefect_ray": ("flows/cluster.py",),
     "ray": ("flows/cluster.py",),
     "matplotlib": ("flywheel/report.py",),
 }
-SQL_HOMES = tuple(f"flywheel/{name}.py" for name in ("store", "history", "upkeep", "provenance", "excerpt"))
+SQL_HOMES = tuple(
+    f"flywheel/{name}.py" for name in ("store", "history", "upkeep", "exchange/provenance", "replay/excerpt")
+)
 SQL = re.compile(r"\b(select\b.+\bfrom\b|insert\s+into\b|create\s+(table|view)\b|delete\s+from\b)", re.I | re.S)
 EXAMPLES_FOR_USERS = ("flywheel/show.py",)
 """Prints questions for the user to ask, and asks none itself but `from VIEW`."""

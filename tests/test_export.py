@@ -16,10 +16,10 @@ from flywheel import upkeep
 from flywheel.cli import app
 from flywheel.engines.toy import write_weights
 from flywheel.errors import FlywheelError, StoreError, WeightsError
-from flywheel.export import export_checkpoint, export_dataset, trl_rows
-from flywheel.importing import import_files
+from flywheel.exchange.export import export_checkpoint, export_dataset, trl_rows
+from flywheel.exchange.importing import import_files
+from flywheel.exchange.markup import fenced, words
 from flywheel.load import load
-from flywheel.markup import fenced, words
 from flywheel.steps import spin
 from flywheel.store import Store
 from flywheel.tables import CHECKPOINTS, DATASETS, EXAMPLES, EXAMS, GRADES

@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 from data.imported import Imported
 from flywheel import upkeep
 from flywheel.cli import app
-from flywheel.entries import Kind, entries
 from flywheel.errors import SourceError
-from flywheel.importing import import_files, tables
-from flywheel.records import records
+from flywheel.exchange.entries import Kind, entries
+from flywheel.exchange.importing import import_files, tables
+from flywheel.exchange.records import records
 from flywheel.store import Store
 from flywheel.tables import WORKED, content_id, prompt_id
 

@@ -21,12 +21,12 @@ from flows.recipes.toy import Sums
 from flows.recipes.toy import recipe as toy
 from flywheel.cli import app
 from flywheel.cli_replay import plain
-from flywheel.difference import ROWS, matched
 from flywheel.engines.toy import write_weights
 from flywheel.errors import FlywheelError, RecipeError, StoreError
-from flywheel.past import STAGES
 from flywheel.recipe import Asked, Kto, Meta, Recipe, Sampling
 from flywheel.replay import REPLAYS, Replay, planned
+from flywheel.replay.difference import ROWS, matched
+from flywheel.replay.past import STAGES
 from flywheel.steps import spin
 from flywheel.store import Store
 from flywheel.tables import EXAMPLES

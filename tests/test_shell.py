@@ -20,9 +20,8 @@ from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 from rich.console import Console
 
-from flywheel import ask, screen
 from flywheel.errors import FlywheelError
-from flywheel.shell import Names, Shell, heard, history_file
+from flywheel.shell import Names, Shell, ask, heard, history_file, screen
 from flywheel.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import polars as pl
 
-from flywheel import provenance
-from flywheel.entries import Kind, entries
 from flywheel.errors import SourceError
-from flywheel.records import records
+from flywheel.exchange import provenance
+from flywheel.exchange.entries import Kind, entries
+from flywheel.exchange.records import records
 from flywheel.store import Store
 from flywheel.tables import (
     CHECKPOINTS,

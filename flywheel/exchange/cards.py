@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from flywheel import history, provenance
+from flywheel import history
 from flywheel.exam import bootstrap
-from flywheel.markup import fenced, header, setting, table, words
+from flywheel.exchange import provenance
+from flywheel.exchange.markup import fenced, header, setting, table, words
 from flywheel.store import Store
 from flywheel.weights import HUB_ID
 

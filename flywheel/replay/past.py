@@ -6,13 +6,14 @@ from typing import Any, Literal, NamedTuple
 
 import polars as pl
 
-from flywheel import excerpt, history
+from flywheel import history
 from flywheel.check import askers
-from flywheel.difference import Difference, Side, Truth, difference, nobody_knows, told, truth_of
 from flywheel.judging import judge_answers, silence
 from flywheel.learn import dataset_frames
 from flywheel.meta import judge_judgments, judged_judgments, worth_judging
 from flywheel.recipe import AnyJudge, PairJudge
+from flywheel.replay import excerpt
+from flywheel.replay.difference import Difference, Side, Truth, difference, nobody_knows, told, truth_of
 from flywheel.steps import filtered, with_chats
 from flywheel.store import Store
 from flywheel.tables import prompt_id

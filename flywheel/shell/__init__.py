@@ -24,8 +24,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flywheel import ask, screen
 from flywheel.errors import FlywheelError
+from flywheel.shell import ask, screen
 from flywheel.store import Store
 
 T = TypeVar("T")

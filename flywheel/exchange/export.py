@@ -10,9 +10,10 @@ from typing import Any, Literal, NamedTuple
 
 import polars as pl
 
-from flywheel import history, provenance, weights
-from flywheel.cards import checkpoint_card, dataset_card
+from flywheel import history, weights
 from flywheel.errors import FlywheelError, StoreError
+from flywheel.exchange import provenance
+from flywheel.exchange.cards import checkpoint_card, dataset_card
 from flywheel.show import find_run
 from flywheel.store import Store
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import polars as pl
 
-from flywheel import excerpt
 from flywheel.check import askers
 from flywheel.recipe import Judge, PairJudge, Recipe
+from flywheel.replay import excerpt
 from flywheel.store import Store
 
 

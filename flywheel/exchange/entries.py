@@ -19,7 +19,7 @@ from typing import Any, Literal
 import polars as pl
 
 from flywheel.errors import SourceError
-from flywheel.records import Record
+from flywheel.exchange.records import Record
 from flywheel.tables import CHAT, Chat, prompt_id, schema
 
 Kind = Literal["prompts", "generations", "preferences"]

@@ -19,15 +19,17 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from flywheel import excerpt, history, provenance
-from flywheel.draft import drafted, said_by_models
+from flywheel import history
 from flywheel.engines import Engines, open_engine
 from flywheel.errors import FlywheelError, RecipeError
-from flywheel.export import trl_rows
+from flywheel.exchange import provenance
+from flywheel.exchange.export import trl_rows
 from flywheel.home import open_store
 from flywheel.load import load
-from flywheel.past import STAGES, Cost, Past, Stage
 from flywheel.recipe import Kto, Recipe
+from flywheel.replay import excerpt
+from flywheel.replay.draft import drafted, said_by_models
+from flywheel.replay.past import STAGES, Cost, Past, Stage
 from flywheel.show import find_run
 from flywheel.store import Store
 from flywheel.turn import Turn
@@ -36,7 +38,7 @@ REPLAYS = "replays.duckdb"
 
 
 class Replay(NamedTuple):
-    """What came out, and what would have: see `flywheel.difference` for the columns."""
+    """What came out, and what would have: see `flywheel.replay.difference` for the columns."""
 
     run: str
     name: str
