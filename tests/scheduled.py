@@ -47,24 +47,27 @@ class Server:
 
     def post(self, path: str, *items: Any, **body: Any) -> Any:
         """The answer to a question or an order, which is an object or a list of items."""
-        answer = self._http.post(path, json=list(items) or body)
-        while answer.status_code == BUSY:
-            time.sleep(1)
-            answer = self._http.post(path, json=list(items) or body)
-        assert answer.is_success, f"{path}: {answer.text}"
-        return answer.json()
+        return self._ask("POST", path, list(items) or body).json()
 
     def patch(self, path: str, **body: Any) -> None:
         """Change what is at a path."""
-        self._http.patch(path, json=body).raise_for_status()
+        self._ask("PATCH", path, body)
 
     def delete(self, path: str) -> None:
         """Remove what is at a path."""
-        self._http.delete(path).raise_for_status()
+        self._ask("DELETE", path)
 
     def get(self, path: str) -> Any:
         """What is at a path."""
-        return self._http.get(path).raise_for_status().json()
+        return self._ask("GET", path).json()
+
+    def _ask(self, method: str, path: str, body: Any = None) -> httpx.Response:
+        answer = self._http.request(method, path, json=body)
+        while answer.status_code == BUSY:
+            time.sleep(1)
+            answer = self._http.request(method, path, json=body)
+        assert answer.is_success, f"{path}: {answer.text}"
+        return answer
 
     def call(self, *command: str) -> str:
         """What a command prints that talks to the server and succeeds."""
@@ -94,7 +97,7 @@ class Server:
         """As the page does."""
         self.post(f"flow_runs/{id}/set_state", state={"type": "CANCELLING"})
 
-    def ended(self, id: str, seconds: float = 240) -> dict[str, Any]:
+    def ended(self, id: str, seconds: float = 400) -> dict[str, Any]:
         """A flow run when it has ended."""
         until(lambda: self.run(id)["state_type"] in FINAL, seconds, f"flow run {id} has not ended")
         return self.run(id)

@@ -62,7 +62,7 @@ def test_without_a_server_the_command_says_so() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_the_command_can_be_repeated_and_leaves_limits_that_somebody_set(server: Server) -> None:
     queues = server.post("work_pools/flywheel/queues/filter")
     assert {queue["name"]: queue["concurrency_limit"] for queue in queues} == {"default": None, "cpu": 1, "gpu": 1}
@@ -78,7 +78,7 @@ def test_the_command_can_be_repeated_and_leaves_limits_that_somebody_set(server:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_the_server_has_what_prefect_yaml_says_and_makes_tonights_run(server: Server) -> None:
     found = server.deployments()
     assert set(found) == set(shipped()) - {"toy"} | {"upkeep"}
@@ -92,11 +92,11 @@ def test_the_server_has_what_prefect_yaml_says_and_makes_tonights_run(server: Se
             assert made["global_concurrency_limit"]["limit"] == 1
             assert made["concurrency_options"]["collision_strategy"] == "ENQUEUE"
     asked = {"deployments": {"id": {"any_": [found["quickstart"]["id"]]}}}
-    until(lambda: server.post("flow_runs/filter", **asked), 60, "no run of the quickstart is scheduled")
+    until(lambda: server.post("flow_runs/filter", **asked), 240, "no run of the quickstart is scheduled")
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_second_night_goes_on_with_new_prompts_and_what_shares_a_gpu_waits(working: Server, tmp_path: Path) -> None:
     def start(deployment: str, home: str) -> str:
         parameters = {"recipe": "toy", "more": 1, "overrides": list(SMALL), "home": str(tmp_path / home)}
@@ -115,7 +115,7 @@ def test_a_second_night_goes_on_with_new_prompts_and_what_shares_a_gpu_waits(wor
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_run_that_is_cancelled_ends_with_its_children_and_the_next_one_takes_it_up(
     working: Server, tmp_path: Path
 ) -> None:
@@ -123,16 +123,16 @@ def test_a_run_that_is_cancelled_ends_with_its_children_and_the_next_one_takes_i
     overrides, home = [*SMALL, f"base={weights}"], tmp_path / "home"
     parameters = {"recipe": "toy", "iterations": 1, "overrides": overrides, "home": str(home)}
     first = working.start("flywheel/quickstart", **parameters)
-    until(lambda: holder(home), 60, "the run has not begun")
+    until(lambda: holder(home), 240, "the run has not begun")
     who, store, run = holder(home), Store(home / "flywheel.duckdb"), run_id(load("toy", overrides=overrides))
     assert who and who["flow_run"] == first
     refused = by_hand(overrides, home)
     assert refused.returncode == 2 and refused.stderr.count("\n") == 1, refused.stderr
     assert f"run {run} (toy) is going on in process {who['pid']} (Prefect flow run {first})" in refused.stderr
-    until(lambda: len(family(who["pid"])) > 1, 60, "the trainer has not been started")
+    until(lambda: len(family(who["pid"])) > 1, 240, "the trainer has not been started")
     trainer, before = family(who["pid"]), store.sql("from generations")
     working.cancel(first)
-    assert working.ended(first, 60)["state_name"] == "Cancelled"
+    assert working.ended(first)["state_name"] == "Cancelled"
     gone(trainer)
     assert history.decisions(store, run)["number"].to_list() == [0]
     second = working.ended(working.start("flywheel/quickstart", **parameters))
@@ -142,7 +142,7 @@ def test_a_run_that_is_cancelled_ends_with_its_children_and_the_next_one_takes_i
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_the_upkeep_copies_a_sound_store_and_keeps_the_last_copies(working: Server, tmp_path: Path) -> None:
     done = by_hand([*SMALL, f"base={working.place / 'weights'}"], tmp_path)
     assert done.returncode == 0, done.stderr
