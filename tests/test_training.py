@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from flywheel.training.child import explain, last_checkpoint
 from flywheel.training.network import load
 from flywheel.training.plan import Spec, planned
 from flywheel.training.rows import IGNORED, encode, end_of_turn, order, stop_tokens
+from tests.bars.kill import gone
 
 SETTINGS = Sft(lr=1e-3, epochs=10, batch_size=8, save_every=7, scheduler="constant", warmup=0)
 STEPS = 120
@@ -313,11 +315,12 @@ def test_killed_at_any_step_it_ends_with_the_same_bits_and_leaves_no_orphan(
 
 @pytest.mark.slow
 def test_whoever_stops_listening_ends_the_child(examples: Path, tiny: Path, tmp_path: Path) -> None:
-    progress = train(job(examples, tiny, tmp_path / "c1"))
+    progress = train(job(examples, tiny, tmp_path / "c1", replace(SETTINGS, epochs=1000)))
     next(progress)
-    assert child_processes(str(tmp_path))
+    children = child_processes(str(tmp_path))
+    assert children
     progress.close()  # type: ignore[attr-defined]
-    assert not child_processes(str(tmp_path))
+    gone(children)
     assert not (tmp_path / "c1").exists()
 
 
