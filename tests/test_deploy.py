@@ -50,6 +50,7 @@ def test_every_shipped_method_has_a_deployment_and_only_a_laptops_are_scheduled(
         assert for_gpu == ("gpu" in each["tags"]) == ("Needs a GPU" in each["description"])
 
 
+@pytest.mark.slow
 def test_without_a_server_the_command_says_so() -> None:
     from prefect.settings import PREFECT_API_URL, temporary_settings
 

@@ -39,6 +39,7 @@ def one(store: Store, query: str) -> object:
     return store.sql(query).item()
 
 
+@pytest.mark.slow
 def test_a_run_leaves_every_row_that_it_made(toy: At, tmp_path: Path) -> None:
     store = finished(toy, tmp_path)
     recipe = toy(1)

@@ -405,6 +405,7 @@ def filled(path: Path) -> dict[str, pl.DataFrame]:
         return {table: connection.sql(f"from {table}").pl() for table in there}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", range(1, NEWEST))
 def test_a_store_of_each_earlier_version_is_brought_up_with_all_its_rows(
     version: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
