@@ -20,6 +20,8 @@ from flywheel.exchange.records import records
 from flywheel.store import Store
 from flywheel.tables import WORKED, content_id, prompt_id
 
+pytestmark = pytest.mark.slow  # a store and files of its own for each
+
 PUBLIC = Path(os.environ.get("FLYWHEEL_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 Rows = Sequence[Mapping[str, Any]]
 ALPACA = [
