@@ -70,9 +70,7 @@ class Compared:
         found = list(cases(self.families, self.each, self.right, self.seed))
         asked = self.judge.ask(_subjects((case.chat, case.answer) for case in found))
         pairs = [(chat, words) for chat, case in zip(asked, found, strict=True) for words in case[2:]]
-        questions = self.meta.ask(
-            _subjects(pairs)
-        )  # the right judgment, which comes first, is shown first, then second
+        questions = self.meta.ask(_subjects(pairs))  # in both orders: the right one first, then second
         verdicts = [f"{case.judgment}. Verdict: {label}" for case in found for label in "AB"]
         rows = zip(questions, verdicts, strict=True)
         return pl.DataFrame(list(rows), schema=WORKED, orient="row")

@@ -250,7 +250,12 @@ def test_an_exported_checkpoint_loads_with_transformers_and_nothing_else_comes_a
     assert names >= {"README.md", "config.json", "model.safetensors", "tokenizer.json"}
     assert not names & {"canary.json", "metrics.jsonl", "manifest.json"}
     data = ModelCard.load(tmp_path / "out" / "README.md").data
-    assert (data.base_model, data.library_name, data.license) == ("someone/small", "transformers", "other")
+    told = data.to_dict()
+    assert [told[name] for name in ("base_model", "library_name", "license")] == [
+        "someone/small",
+        "transformers",
+        "other",
+    ]
     (result,) = data.eval_results or []
     assert (result.dataset_name, result.metric_type, result.metric_value) == ("sums", "pass@1", 0.75)
 
