@@ -9,6 +9,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
 
@@ -67,17 +68,31 @@ def select(turn: Turn) -> Iterator[Progress]:
     """The filters keep what is worth learning and the pick makes a dataset of it, with one row for each decision."""
     if history.dataset_of(turn.store, turn.id):
         return
-    judges = [judge.name for judge in turn.recipe.judges]
-    judged = history.judged(turn.store, turn.id, judges)
-    kept, selections = filtered(turn, judged)
-    examples = with_chats(turn.recipe.pick(kept.lazy()).collect(), judged)
-    if turn.recipe.meta:
-        judgments = judged_judgments(turn, turn.recipe.meta)
-        examples = pl.concat([examples, with_chats(turn.recipe.meta.pick(judgments.lazy()).collect(), judgments)])
+    (judged, *_), kept, selections, examples = selected(turn)
     turn.store.add_all({"selections": selections, **dataset_frames(turn, examples, "selected")})
-    silent = silence(judged, judges[0])
-    note = f"{len(judged)} answers, {len(kept)} kept, {len(examples)} training rows" + (f"; {silent}" if silent else "")
+    silent = silence(judged, turn.recipe.judges[0].name)
+    note = f"{len(judged)} answers, {kept} kept, {len(examples)} training rows" + (f"; {silent}" if silent else "")
     yield turn.progress("select", len(judged), len(judged), note=note)
+
+
+class Selected(NamedTuple):
+    """What a recipe makes of what its judges said in an iteration."""
+
+    judged: list[pl.DataFrame]  # JUDGED: the answers, and after them the judgments that the meta-judge saw
+    kept: int  # answers that passed the filters
+    selections: pl.DataFrame
+    examples: pl.DataFrame  # PICKED with `chat` and `origin`
+
+
+def selected(turn: Turn) -> Selected:
+    """The recipe's filters and pick on the iteration's answers, and its meta-judge's on the judgments."""
+    judged = [history.judged(turn.store, turn.id, [judge.name for judge in turn.recipe.judges])]
+    kept, selections = filtered(turn, judged[0])
+    examples = [with_chats(turn.recipe.pick(kept.lazy()).collect(), judged[0])]
+    if turn.recipe.meta:
+        judged.append(judged_judgments(turn, turn.recipe.meta))
+        examples.append(with_chats(turn.recipe.meta.pick(judged[1].lazy()).collect(), judged[1]))
+    return Selected(judged, len(kept), selections, pl.concat(examples))
 
 
 def with_chats(picked: pl.DataFrame, judged: pl.DataFrame) -> pl.DataFrame:

@@ -10,11 +10,11 @@ from flywheel import history
 from flywheel.check import askers
 from flywheel.judging import judge_answers, silence
 from flywheel.learn import dataset_frames
-from flywheel.meta import judge_judgments, judged_judgments, worth_judging
+from flywheel.meta import judge_judgments, worth_judging
 from flywheel.recipe import AnyJudge, PairJudge
 from flywheel.replay import excerpt
 from flywheel.replay.difference import Difference, Side, Truth, difference, nobody_knows, told, truth_of
-from flywheel.steps import filtered, with_chats
+from flywheel.steps import selected
 from flywheel.store import Store
 from flywheel.tables import prompt_id
 from flywheel.turn import Turn
@@ -69,22 +69,16 @@ class Past:
 
     def difference(self, record: Store, gold: str | None) -> Difference:
         """The training set that comes out, beside the one that did."""
-        turn, recipe = self.turn, self.turn.recipe
-        judged = history.judged(turn.store, turn.id, [judge.name for judge in recipe.judges])
-        kept, selections = filtered(turn, judged)
-        examples, scores = with_chats(recipe.pick(kept.lazy()).collect(), judged), [judged]
-        if recipe.meta:
-            scores.append(judged_judgments(turn, recipe.meta))
-            picked = recipe.meta.pick(scores[-1].lazy()).collect()
-            examples = pl.concat([examples, with_chats(picked, scores[-1])])
+        turn = self.turn
+        judged, _, selections, examples = selected(turn)
         frames = dataset_frames(turn, examples, "selected")
         turn.store.add_all(frames)
-        now = Side(selections, frames["examples"], pl.concat(frame.select("generation", "score") for frame in scores))
+        now = Side(selections, frames["examples"], pl.concat(frame.select("generation", "score") for frame in judged))
         selections, examples = excerpt.selected(record, turn.id, self.row["dataset"])
         words = examples["generations"].explode().drop_nulls().unique(maintain_order=True)
         about = excerpt.judgments(record, words.filter(~words.is_in(self.answers)).to_list())
         then = Side(selections, examples, told(self.row["recipe"], self.heard, about))
-        return difference(turn.number, len(judged), then, now, self._truth(gold), list(self._notes(judged)))
+        return difference(turn.number, len(judged[0]), then, now, self._truth(gold), list(self._notes(judged[0])))
 
     def _judged_by(self, judge: AnyJudge) -> Iterator[tuple[int, int]]:
         turn = self.turn
