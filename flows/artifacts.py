@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
-from flywheel import history, report
+from flywheel import evidence, history, report
 from flywheel.store import Store
 from flywheel.turn import Turn
 
@@ -82,7 +82,7 @@ def show_iteration(turn: Turn) -> None:
         what = f"Iteration {turn.number}: the answers that each filter got and let through, and why it dropped others."
         rows = _rows(lost.select("filter", "rows_in", "rows_out", "reason"))
         create_table_artifact(rows, key=key(name, "funnel"), description=what)
-    if len(samples := history.beside(store, turn.id, SAMPLES)):
+    if len(samples := evidence.beside(store, turn.id, SAMPLES)):
         create_markdown_artifact(answers(turn.number, samples), key=key(name, "answers"))
 
 
@@ -102,7 +102,7 @@ def exam(turn: Turn) -> str:
 
 def flips(store: Store, candidate: str, incumbent: str, exam: str) -> list[str]:
     """Exam items that only one of the two solves, in Markdown; nothing if there are none."""
-    found = history.flipped(store, candidate, incumbent, exam, FLIPS)
+    found = evidence.flipped(store, candidate, incumbent, exam, FLIPS)
     if found.is_empty():
         return []
     return [f"### Items gained and lost (up to {FLIPS})", table(("", "question", "reference"), found.rows())]

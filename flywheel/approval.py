@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from flywheel import history
+from flywheel import evidence
 from flywheel.errors import ApprovalNeeded, StoreError
 from flywheel.show import find_run
 from flywheel.store import Store
@@ -27,7 +27,7 @@ class Asked(NamedTuple):
 
 def settled(turn: Turn, candidate: str, reason: str, numbers: str) -> tuple[str, str]:
     """What a human made of a promotion, promote or hold, and why in words; ApprovalNeeded as long as nobody has."""
-    verdict = history.verdict(turn.store, turn.id, candidate)
+    verdict = evidence.verdict(turn.store, turn.id, candidate)
     if verdict is None:
         _add(turn.store, turn.id, candidate, "asked", None, reason)
         run = f"{turn.run}{at_home(turn.home)}"
@@ -45,7 +45,7 @@ def settled(turn: Turn, candidate: str, reason: str, numbers: str) -> tuple[str,
 
 def asked(store: Store, run: str) -> Asked | None:
     """The promotion of a run that waits for a human, if there is one."""
-    found = history.waiting(store, run)
+    found = evidence.waiting(store, run)
     return Asked(**found.row(0, named=True)) if len(found) else None
 
 

@@ -106,24 +106,33 @@ def judged(store: Store, iteration: str, judges: Sequence[str]) -> pl.DataFrame:
     return _judged(store, source, "checkpoint = $checkpoint and draw = $draw", judges, values)
 
 
-def judged_words(store: Store, traces: Sequence[str], judge: str) -> pl.DataFrame:
-    """JUDGED of what judges wrote, in the order of the traces, by the judge of judgments."""
-    source = """
+def judged_words(store: Store, words: pl.DataFrame, judge: str) -> pl.DataFrame:
+    """JUDGED of `words`, what judges wrote, in their order, by the judge of judgments."""
+    made = "{0}checkpoint in (select unnest($checkpoints)) and {0}draw in (select unnest($draws))"
+    source = f"""
         (select unnest($traces) as id, generate_subscripts($traces, 1) as position) r
-        join generations g on g.id = r.id and g.role = 'judgment' join prompts p on p.id = g.prompt"""
-    return _judged(store, source, "generation in (select unnest($traces))", [judge], {"traces": list(traces)})
+        join generations g on g.id = r.id and g.role = 'judgment' and {made.format("g.")}
+        join prompts p on p.id = g.prompt"""
+    values = {f"{name}s": words[name].unique().to_list() for name in ("checkpoint", "draw")}
+    of = f"generation in (select unnest($traces)) and {made.format('')}"
+    return _judged(store, source, of, [judge], {**values, "traces": words["trace"].to_list()})
 
 
-def words(store: Store, generations: Sequence[str], judge: str) -> pl.DataFrame:
-    """`trace`, `prompt` (the question), `checkpoint` and `draw` of what a judge wrote about these generations, in their
-    order, as far as it gave a score."""
+def words(store: Store, iteration: str, generations: Sequence[str], judge: str) -> pl.DataFrame:
+    """`trace`, `prompt` (the question), `checkpoint` and `draw` of what a judge wrote about these generations of an
+    iteration, in their order, as far as it gave a score."""
     query = """
         select j.trace, g.prompt, g.checkpoint, g.draw from judgments j
         join (select unnest($generations) as id, generate_subscripts($generations, 1) as position) r
         on r.id = j.generation
         join generations g on g.id = j.trace
-        where j.judge = $judge and j.status = 'ok' order by r.position, j.vote"""
-    found = store.sql(query, {"generations": list(generations), "judge": judge})
+        where j.judge = $judge and j.status = 'ok' and j.checkpoint = $checkpoint and j.draw = $draw
+        and g.draw in (select id from draws where seed = $seed) -- the judge's dice have the seed of the answers'
+        order by r.position, j.vote"""
+    of = row(store, "iterations", iteration) or {}
+    dice = row(store, "draws", str(of.get("draw"))) or {}
+    values = {"checkpoint": of.get("policy"), "draw": of.get("draw"), "seed": dice.get("seed")}
+    found = store.sql(query, {**values, "generations": list(generations), "judge": judge})
     return found.unique("trace", keep="first", maintain_order=True)
 
 
@@ -231,59 +240,3 @@ def notes(store: Store, run: str, number: int) -> list[str]:
     """What was noticed in an iteration."""
     query = "select detail from events where run = $run and iteration = $number and kind = 'note'"
     return store.sql(query, {"run": run, "number": number})["detail"].to_list()
-
-
-def verdict(store: Store, iteration: str, candidate: str) -> tuple[str, str, str | None] | None:
-    """What a human said first of a promotion: approved or rejected, who it was, and why; None before anybody has."""
-    query = """
-        select status, author, said from approvals
-        where iteration = $iteration and candidate = $candidate and status <> 'asked' order by rowid limit 1"""
-    found = store.sql(query, {"iteration": iteration, "candidate": candidate})
-    return found.row(0) if len(found) else None
-
-
-def waiting(store: Store, run: str) -> pl.DataFrame:
-    """The promotion of a run that waits for a human: `iteration`, its `number`, `candidate`, `incumbent`, `exam` and
-    `said`, what it rests on in words. There is one row at most."""
-    query = """
-        select a.iteration, i.number, a.candidate, i.policy as incumbent, any_value(g.exam) as exam, a.said
-        from approvals a join iterations i on i.id = a.iteration
-        join grades g on g.checkpoint = a.candidate
-        join grades before on before.checkpoint = i.policy and before.exam = g.exam and before.prompt = g.prompt
-        where i.run = $run and a.status = 'asked' and not exists (
-            select 1 from approvals o where o.iteration = a.iteration and o.candidate = a.candidate
-            and o.status <> 'asked')
-        group by all order by i.number desc limit 1"""
-    return store.sql(query, {"run": run})
-
-
-def flipped(store: Store, candidate: str, incumbent: str, exam: str, limit: int) -> pl.DataFrame:
-    """Exam items that only one of two checkpoints solves: `flip` (gained or lost), `question`, `reference`."""
-    query = """
-        select if(2 * new.correct > new.n, 'gained', 'lost') as flip, p.chat[-1].content as question, p.reference
-        from grades new join grades old using (exam, prompt) join prompts p on p.id = new.prompt
-        where new.checkpoint = $candidate and old.checkpoint = $incumbent and exam = $exam
-        and (2 * new.correct > new.n) <> (2 * old.correct > old.n)
-        order by row_number() over (partition by flip order by new.prompt), flip limit $limit"""
-    values = {"candidate": candidate, "incumbent": incumbent, "exam": exam, "limit": limit}
-    return store.sql(query, values)
-
-
-def beside(store: Store, iteration: str, limit: int) -> pl.DataFrame:
-    """Answers that train beside others to the same prompt: `question`, `chosen`, `other`, and `paired`, whether the
-    other is the rejected one of the row; else it is one that a filter dropped. One row for each prompt."""
-    query = """
-        with trained as (
-            select e.position, e.prompt, e.chat, e.chosen, e.rejected from examples e
-            join iteration_datasets x on x.dataset = e.dataset where x.iteration = $iteration
-            qualify row_number() over (partition by e.prompt order by e.position) = 1),
-        dropped as (
-            select g.prompt, arg_min(g.text, g.index) as text from iterations i
-            join selections s on s.iteration = i.id and not s.kept
-            join generations g on g.id = s.generation and g.checkpoint = i.policy and g.draw = i.draw
-            where i.id = $iteration and g.prompt in (select prompt from trained) group by g.prompt)
-        select t.chat[-1].content as question, t.chosen, coalesce(t.rejected, d.text) as other,
-               t.rejected is not null as paired
-        from trained t left join dropped d on d.prompt = t.prompt
-        where other is not null order by t.position limit $limit"""
-    return store.sql(query, {"iteration": iteration, "limit": limit})

@@ -30,9 +30,9 @@ def worth_judging(turn: Turn, meta: Meta) -> pl.DataFrame:
     answers = history.judged(turn.store, turn.id, [judge.name for judge in turn.recipe.judges]).lazy()
     for keep in meta.keep:
         answers = keep(answers)
-    return history.words(turn.store, answers.collect()["generation"].to_list(), turn.recipe.judges[0].name)
+    return history.words(turn.store, turn.id, answers.collect()["generation"].to_list(), turn.recipe.judges[0].name)
 
 
 def judged_judgments(turn: Turn, meta: Meta) -> pl.DataFrame:
     """JUDGED of those words, by the meta-judge."""
-    return history.judged_words(turn.store, worth_judging(turn, meta)["trace"].to_list(), meta.judge.name)
+    return history.judged_words(turn.store, worth_judging(turn, meta), meta.judge.name)

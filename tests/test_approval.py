@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from flywheel import history
+from flywheel import evidence
 from flywheel.approval import asked
 from flywheel.cli import app
 from flywheel.engines.toy import write_weights
@@ -123,5 +123,5 @@ def test_in_python_the_run_stops_with_an_error_that_says_how_to_go_on(
     store = Store(tmp_path / "flywheel.duckdb")
     waiting = asked(store, run_id(recipe))
     assert waiting is not None and (waiting.number, waiting.candidate == waiting.incumbent) == (1, False)
-    flips = history.flipped(store, waiting.candidate, waiting.incumbent, waiting.exam, 100)
+    flips = evidence.flipped(store, waiting.candidate, waiting.incumbent, waiting.exam, 100)
     assert set(flips["flip"]) <= {"gained", "lost"} and 0 < len(flips) <= 40

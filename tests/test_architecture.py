@@ -38,7 +38,8 @@ DOORS = {
     "matplotlib": ("flywheel/report.py",),
 }
 SQL_HOMES = tuple(
-    f"flywheel/{name}.py" for name in ("store", "history", "upkeep", "exchange/provenance", "replay/excerpt")
+    f"flywheel/{name}.py"
+    for name in ("store", "history", "evidence", "upkeep", "exchange/provenance", "replay/excerpt")
 )
 SQL = re.compile(r"\b(select\b.+\bfrom\b|insert\s+into\b|create\s+(table|view)\b|delete\s+from\b)", re.I | re.S)
 EXAMPLES_FOR_USERS = ("flywheel/show.py",)

@@ -69,14 +69,15 @@ class History:
     def iteration(self) -> Frames:
         """All rows of the next iteration."""
         number = len(self.iterations) + 1
-        iteration, draw, policy, candidate = self.id(), self.id(), self.policies[-1], self.id()
+        iteration, policy, candidate = self.id(), self.policies[-1], self.id()
+        draw, asked = self.id(), self.id()
         start = (number - 1) * PROMPTS % POOL
         prompts = self.pool[start : start + PROMPTS]
         drawn = {"checkpoint": policy, "draw": draw}
         answers = self.generations(prompts, N, "answer", drawn)
         right = self.dice.random(len(answers)) < 0.3 + number / 300
         examined = self.generations(self.exam, 4, "exam", {"checkpoint": candidate, "draw": "exam"})
-        said, votes = self.votes(answers, right)
+        said, votes = self.votes(answers, right, {"checkpoint": policy, "draw": asked})
         passed = self.dice.random(len(examined)) < 0.5
         kept = self.kept(iteration, answers, right)
         self.policies.append(candidate)
@@ -85,8 +86,8 @@ class History:
         return {
             "iterations": table("iterations", {"id": iteration, "run": "run", "number": number, "policy": policy,
                                                "draw": draw, "recipe": "{}"}),
-            "draws": table("draws", {"id": draw, "engine": "vllm", "n": N, "temperature": 1.0, "top_p": 1.0, "top_k": 0,
-                                     "max_tokens": 300, "stop": [[]], "seed": number}),
+            "draws": table("draws", {"id": [draw, asked], "engine": "vllm", "n": [N, VOTES], "temperature": 1.0,
+                                     "top_p": 1.0, "top_k": 0, "max_tokens": 300, "stop": [[], []], "seed": number}),
             "proposals": table("proposals", {"iteration": iteration, "position": np.arange(PROMPTS),
                                              "prompt": prompts}),
             "generations": pl.concat([answers, said, examined]),
@@ -117,10 +118,11 @@ class History:
             },
         )  # fmt: skip
 
-    def votes(self, answers: pl.DataFrame, right: np.ndarray) -> tuple[pl.DataFrame, pl.DataFrame]:
+    def votes(
+        self, answers: pl.DataFrame, right: np.ndarray, asked: dict[str, str]
+    ) -> tuple[pl.DataFrame, pl.DataFrame]:
         """What a model said of some of the answers, and the scores that were read of it."""
         of = answers.head(JUDGED_BY_MODEL).with_columns(right=pl.Series(right[:JUDGED_BY_MODEL]))
-        asked = {"checkpoint": self.policies[0], "draw": "judging"}
         said = self.generations(self.ids(len(of)), VOTES, "judgment", asked)
         both = of.select(pl.all().repeat_by(VOTES).explode())
         spread = self.dice.integers(1, 4, len(both))

@@ -87,7 +87,9 @@ def questions(store: Store) -> dict[str, Callable[[], Any]]:
     exam = store.sql("select prompt from exams order by position")["prompt"].to_list()
     batch = prompts[:256]
     some = history.replies(store, policy, draw, batch)["generation"].to_list()
-    traces = store.sql(f"select trace from judgments where trace is not null and draw = '{draw}'")["trace"].to_list()
+    told = store.sql(f"select distinct generation from judgments where trace is not null and draw = '{draw}'")
+    words = history.words(store, iteration, told["generation"].to_list(), MODEL)
+    assert len(words), "the newest iteration has no words of a judge"
     return {
         "proposed": lambda: history.proposed(store, iteration),
         "sampled": lambda: history.sampled(store, policy, draw),
@@ -97,8 +99,8 @@ def questions(store: Store) -> dict[str, Callable[[], Any]]:
         "compared": lambda: history.compared(store, some, "Duel()"),
         "votes": lambda: history.votes(store, policy, draw, some, [RULE, MODEL]),
         "judged": lambda: history.judged(store, iteration, [RULE, MODEL]),
-        "judged_words": lambda: history.judged_words(store, traces, RULE),
-        "words": lambda: history.words(store, some, MODEL),
+        "judged_words": lambda: history.judged_words(store, words, RULE),
+        "words": lambda: history.words(store, iteration, told["generation"].to_list(), MODEL),
         "spoken": lambda: history.spoken(store, policy, draw, prompts, RULE),
         "dataset_of": lambda: history.dataset_of(store, iteration),
         "examples": lambda: history.examples(store, str(history.dataset_of(store, iteration))),
