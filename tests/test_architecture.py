@@ -121,6 +121,7 @@ def test_the_command_line_starts_without_any_heavy_library() -> None:
     assert not loaded_by("import flywheel.cli") & {*HEAVY, "duckdb", "polars", "numpy", "scipy", "matplotlib"}
 
 
+@pytest.mark.slow
 def test_the_steps_and_every_recipe_load_without_heavy_libraries() -> None:
     statement = "import flywheel.steps\nfrom flywheel.load import load, shipped\nfor name in shipped(): load(name)"
     assert not loaded_by(statement) & set(HEAVY)

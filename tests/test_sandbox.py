@@ -34,7 +34,6 @@ has_humaneval = pytest.mark.skipif(
 )
 isolated = pytest.mark.usefixtures("namespaces")
 QUICK = [name for name, attack in ATTACKS.items() if not attack.slow]
-SLOW = [name for name, attack in ATTACKS.items() if attack.slow]
 TESTS = "assert f(20) == 21"
 
 
@@ -215,7 +214,8 @@ def watched() -> Iterator[Watched]:
 
 
 @isolated
-@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ATTACKS)
 def test_an_attack_ends_as_what_it_is_and_leaves_nothing(name: str, watched: Watched) -> None:
     found = watched(name, "namespaces")
     assert found["ok"], found

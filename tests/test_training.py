@@ -373,6 +373,7 @@ def test_accelerate_launch_gives_one_checkpoint_and_the_same_losses(examples: Pa
 # What is said when it cannot be done
 
 
+@pytest.mark.slow
 def test_no_examples(tiny: Path, tmp_path: Path) -> None:
     empty = write_examples(tmp_path / "empty.parquet", n=0)
     with pytest.raises(TrainingError, match="has no examples"):
@@ -386,17 +387,20 @@ def test_a_base_that_is_not_there(examples: Path, tmp_path: Path) -> None:
         list(train(job(examples, Path("/nowhere"), tmp_path / "c1")))
 
 
+@pytest.mark.slow
 def test_something_else_in_the_place_of_the_result(examples: Path, tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "c1").mkdir()
     with pytest.raises(TrainingError, match="not a finished checkpoint"):
         list(train(job(examples, tiny, tmp_path / "c1")))
 
 
+@pytest.mark.slow
 def test_a_launcher_that_is_not_installed(examples: Path, tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="`no-such-launcher` is not installed"):
         list(train(job(examples, tiny, tmp_path / "c1", launcher=("no-such-launcher",))))
 
 
+@pytest.mark.slow
 def test_a_disk_too_small_for_the_training(
     examples: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -429,6 +433,7 @@ def test_a_disk_that_fills_up(tmp_path: Path) -> None:
         (Sft(packing=True), "packing wants flash attention"),
     ],
 )
+@pytest.mark.slow
 def test_one_sentence_from_the_child(examples: Path, tiny: Path, tmp_path: Path, settings: Sft, words: str) -> None:
     said = here(job(examples, tiny, tmp_path / "c1", settings))
     assert re.search(words, said["error"]) and "\n" not in said["error"]

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow
-from prefect.testing.utilities import prefect_test_harness
 
 from flows.spread import serving
 from flywheel.answers import answer
@@ -139,6 +138,8 @@ def timed(engines: Engines, home: Path, prompts: Any, seed: int) -> float:
 
 def measure(home: Path, count: int, latency: float, rounds: int) -> dict[str, Any]:
     """Answers per second with one node and with two."""
+    from prefect.testing.utilities import prefect_test_harness  # 3 s, and the tests import this file
+
     with prefect_test_harness(server_startup_timeout=120), cluster() as nodes, slow_server(latency) as server:
         one = sampled(nodes.address, server, home / "one", count, rounds)
         nodes.add_node(**NODE)
