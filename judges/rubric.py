@@ -74,13 +74,13 @@ class Rubric:
         assert replies is not None, "a Rubric asks a model"
         found = replies.select("chat", "index", "text", "finish_reason", "generation").iter_rows()
         said = {(place, vote): reply for place, vote, *reply in found}
-        known, rows = answerable(self.template, subjects), []
+        known, rows, judge = answerable(self.template, subjects), [], self.name
         for place, generation in enumerate(known["generation"]):
             for vote in range(self.model.sampling.n):
                 text, finish, trace = said.get((place, vote), (None, None, None))
                 status, score, detail = REFUSED if text is None else self.verdict(text, finish)
-                rows.append((generation, self.name, vote, score, status, detail, trace))
-        return pl.concat([pl.DataFrame(rows, VOTES, orient="row"), without_reference(self.name, known, subjects)])
+                rows.append((generation, judge, vote, score, status, detail, trace))
+        return pl.concat([pl.DataFrame(rows, VOTES, orient="row"), without_reference(judge, known, subjects)])
 
     def verdict(self, reply: str, finish_reason: str | None = "stop") -> Verdict:
         """What a reply says."""

@@ -4,7 +4,7 @@
 
 A Rubric with three votes judges four answers to each prompt through the judge step's own loop, each batch stored in a
 DuckDB file with its questions, replies and scores; then the local engine is given the very same chats, seeds and
-parameters. The rounds alternate, and the ratio is the median of theirs. Three votes on a question are one request, so
+parameters. The rounds are short and alternate, and the ratio is the median of theirs. Three votes on a question are one request, so
 that its prompt is read once.
 """
 
@@ -87,8 +87,8 @@ def measure(home: Path, count: int, rounds: int) -> dict[str, Any]:
 def main() -> int:
     """Measure and print the bar."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--prompts", type=int, default=512)
-    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--prompts", type=int, default=256)
+    options.add_argument("--rounds", type=int, default=9)
     chosen = options.parse_args()
     with tempfile.TemporaryDirectory() as name:
         value = measure(Path(name), chosen.prompts, chosen.rounds)
