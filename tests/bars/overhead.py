@@ -4,8 +4,8 @@
 
 A Rubric with three votes judges four answers to each prompt through the judge step's own loop, each batch stored in a
 DuckDB file with its questions, replies and scores; then the local engine is given the very same chats, seeds and
-parameters. The rounds are short and alternate, and the ratio is the median of theirs. Three votes on a question are one request, so
-that its prompt is read once.
+parameters. The rounds are short and alternate, and the ratio is the median of theirs. Three votes on a question are one
+request, so that its prompt is read once.
 """
 
 import argparse
