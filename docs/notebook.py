@@ -37,7 +37,7 @@ def _(FlywheelError, Path, find_run, mo, open_store, summary):
     except FlywheelError as _error:
         _wrong = str(_error)
     if _wrong and not mo.running_in_notebook():
-        print(f"error: {_wrong}")
+        raise SystemExit(f"error: {_wrong}")
     mo.stop(_wrong is not None, mo.md(f"**There is nothing to show:** {_wrong}"))
     if not mo.running_in_notebook():
         print(_words)

@@ -56,4 +56,5 @@ def test_the_notebook_is_a_script_that_writes_its_pictures(home: Path, tmp_path:
 def test_an_empty_store_is_told_in_a_sentence(tmp_path: Path) -> None:
     Store(tmp_path / "flywheel.duckdb")
     done = run(str(NOTEBOOK), "--home", str(tmp_path))
-    assert done.stdout == f"error: {tmp_path / 'flywheel.duckdb'} is empty\n" and "Traceback" not in done.stderr
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"error: {tmp_path / 'flywheel.duckdb'} is empty\n"
