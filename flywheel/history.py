@@ -108,14 +108,13 @@ def judged(store: Store, iteration: str, judges: Sequence[str]) -> pl.DataFrame:
 
 def judged_words(store: Store, words: pl.DataFrame, judge: str) -> pl.DataFrame:
     """JUDGED of `words`, what judges wrote, in their order, by the judge of judgments."""
-    made = "{0}checkpoint in (select unnest($checkpoints)) and {0}draw in (select unnest($draws))"
-    source = f"""
+    source = """
         (select unnest($traces) as id, generate_subscripts($traces, 1) as position) r
-        join generations g on g.id = r.id and g.role = 'judgment' and {made.format("g.")}
+        join generations g on g.id = r.id and g.role = 'judgment' and list_contains($draws, g.draw)
         join prompts p on p.id = g.prompt"""
-    values = {f"{name}s": words[name].unique().to_list() for name in ("checkpoint", "draw")}
-    of = f"generation in (select unnest($traces)) and {made.format('')}"
-    return _judged(store, source, of, [judge], {**values, "traces": words["trace"].to_list()})
+    values: dict[str, object] = {"traces": words["trace"].to_list(), "draws": words["draw"].unique().to_list()}
+    of = "generation in (select unnest($traces)) and list_contains($draws, draw)"
+    return _judged(store, source, of, [judge], values)
 
 
 def words(store: Store, iteration: str, generations: Sequence[str], judge: str) -> pl.DataFrame:

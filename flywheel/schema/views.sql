@@ -77,16 +77,20 @@ COMMENT ON COLUMN judged.judge IS 'the judge that came first, which is the first
 COMMENT ON COLUMN judged.score IS 'mean of the judge''s valid votes, NULL if there is none';
 
 CREATE OR REPLACE VIEW near_duplicates AS
-WITH bags AS (
-    SELECT run, name, iteration, prompt, generation, "index", "text",
+WITH bags AS ( -- of what generations say, before they are joined with anything: that is done on all cores
+    SELECT id, checkpoint, draw, prompt, "index", "text",
            list_distinct(string_split(
                replace(translate(lower("text"), chr(10) || chr(9) || '.,;:!?()[]{}*_`"''', '  '), '  ', ' '), ' ')) AS bag
-    FROM answers),
+    FROM generations WHERE role = 'answer'),
+own AS (
+    SELECT i.run, r.name, i.number AS iteration, b.prompt, b.id AS generation, b."index", b."text", b.bag
+    FROM iterations i LEFT JOIN runs r ON r.id = i.run JOIN bags b ON b.checkpoint = i.policy AND b.draw = i.draw
+    WHERE EXISTS (SELECT 1 FROM proposals p WHERE p.iteration = i.id AND p.prompt = b.prompt)),
 pairs AS (
     SELECT a.run, a.name, a.iteration, a.prompt, a.generation, b.generation AS other, a."text", b."text" AS other_text,
            len(list_intersect(a.bag, b.bag)) AS common, len(a.bag) + len(b.bag) AS words
-    FROM bags a
-    JOIN bags b ON b.run = a.run AND b.iteration = a.iteration AND b.prompt = a.prompt AND b."index" > a."index"
+    FROM own a
+    JOIN own b ON b.run = a.run AND b.iteration = a.iteration AND b.prompt = a.prompt AND b."index" > a."index"
     WHERE least(len(a.bag), len(b.bag)) >= 0.8 * greatest(len(a.bag), len(b.bag))) -- else they cannot share so many
 SELECT run, name, iteration, prompt, generation, other, "text", other_text, common / (words - common) AS similarity
 FROM pairs WHERE similarity >= 0.8;
@@ -101,18 +105,16 @@ COMMENT ON COLUMN near_duplicates."text" IS 'what the first one says';
 COMMENT ON COLUMN near_duplicates.other_text IS 'what the other one says';
 COMMENT ON COLUMN near_duplicates.similarity IS 'words that both have, of those that either has (Jaccard), without case, order and punctuation';
 
--- This view and the next two ask only after they have grouped which prompts belong to the iteration: that is faster.
 CREATE OR REPLACE VIEW scores AS
 WITH sums AS (
-    SELECT i.id, o.judge, o.prompt, count(*) AS answers, count(o.score) AS n, sum(o.score) AS s,
+    SELECT i.id, o.judge, count(*) AS answers, count(o.score) AS n, sum(o.score) AS s,
            sum(o.score * o.score) AS squares
-    FROM iterations i JOIN opinions o ON o.checkpoint = i.policy AND o.draw = i.draw GROUP BY i.id, o.judge, o.prompt)
-SELECT i.run, r.name, i.number AS iteration, c.judge, sum(s) / sum(n) AS mean,
-       CASE WHEN sum(n) > 1 THEN sqrt(greatest(0, sum(squares) - sum(s) * sum(s) / sum(n)) / (sum(n) - 1)) END
-       AS deviation, sum(answers)::BIGINT AS answers, (sum(answers) - sum(n))::BIGINT AS failed
-FROM sums c JOIN iterations i ON i.id = c.id LEFT JOIN runs r ON r.id = i.run
-WHERE EXISTS (SELECT 1 FROM proposals p WHERE p.iteration = c.id AND p.prompt = c.prompt)
-GROUP BY i.run, r.name, i.number, c.judge ORDER BY i.run, i.number, c.judge;
+    FROM iterations i JOIN opinions o ON o.checkpoint = i.policy AND o.draw = i.draw
+    WHERE EXISTS (SELECT 1 FROM proposals p WHERE p.iteration = i.id AND p.prompt = o.prompt) GROUP BY i.id, o.judge)
+SELECT i.run, r.name, i.number AS iteration, c.judge, s / nullif(n, 0) AS mean,
+       CASE WHEN n > 1 THEN sqrt(greatest(0, squares - s * s / n) / (n - 1)) END AS deviation,
+       answers, answers - n AS failed
+FROM sums c JOIN iterations i ON i.id = c.id LEFT JOIN runs r ON r.id = i.run ORDER BY i.run, i.number, c.judge;
 COMMENT ON VIEW scores IS 'Mean score of each iteration''s answers by each judge';
 COMMENT ON COLUMN scores.run IS 'id of the run';
 COMMENT ON COLUMN scores.name IS 'name of the run''s recipe';
@@ -123,6 +125,7 @@ COMMENT ON COLUMN scores.mean IS 'over the answers that have a score';
 COMMENT ON COLUMN scores.deviation IS 'standard deviation between answers';
 COMMENT ON COLUMN scores.failed IS 'answers that the judge has seen and could not score';
 
+-- This view and progress ask only after they have grouped which prompts belong to the iteration: that is faster.
 CREATE OR REPLACE VIEW pass_at_k AS
 WITH counts AS (
     SELECT i.id, o.judge, o.prompt, count(*) AS n, count(*) FILTER (o.score > 0.5) AS c
@@ -363,13 +366,13 @@ COMMENT ON COLUMN flips.incumbent IS 'share of right answers of the incumbent';
 
 CREATE OR REPLACE VIEW score_distribution AS
 WITH counts AS (
-    SELECT i.id, o.judge, o.prompt, round(o.score, 1) AS score, count(*) AS answers
-    FROM iterations i JOIN opinions o ON o.checkpoint = i.policy AND o.draw = i.draw GROUP BY ALL)
-SELECT i.run, r.name, i.number AS iteration, c.judge, c.score, sum(c.answers)::BIGINT AS answers,
-       sum(c.answers) / sum(sum(c.answers)) OVER (PARTITION BY i.run, i.number, c.judge) AS share
+    SELECT i.id, o.judge, round(o.score, 1) AS score, count(*) AS answers
+    FROM iterations i JOIN opinions o ON o.checkpoint = i.policy AND o.draw = i.draw
+    WHERE EXISTS (SELECT 1 FROM proposals p WHERE p.iteration = i.id AND p.prompt = o.prompt) GROUP BY ALL)
+SELECT i.run, r.name, i.number AS iteration, c.judge, c.score, c.answers,
+       c.answers / sum(c.answers) OVER (PARTITION BY i.run, i.number, c.judge) AS share
 FROM counts c JOIN iterations i ON i.id = c.id LEFT JOIN runs r ON r.id = i.run
-WHERE EXISTS (SELECT 1 FROM proposals p WHERE p.iteration = c.id AND p.prompt = c.prompt)
-GROUP BY i.run, r.name, i.number, c.judge, c.score ORDER BY i.run, i.number, c.judge, c.score;
+ORDER BY i.run, i.number, c.judge, c.score;
 COMMENT ON VIEW score_distribution IS 'How many of each iteration''s answers got which score from each judge';
 COMMENT ON COLUMN score_distribution.run IS 'id of the run';
 COMMENT ON COLUMN score_distribution.name IS 'name of the run''s recipe';
@@ -434,12 +437,13 @@ COMMENT ON COLUMN words.checkpoint IS 'id of the checkpoint that wrote the answe
 COMMENT ON COLUMN words.draw IS 'id of the sampling parameters and seed of the answer';
 
 CREATE OR REPLACE VIEW verdicts AS
-SELECT c.judge, c."order", c.vote, c.verdict, c.status, c.a, c.b, a."text" AS a_text, b."text" AS b_text, w."text" AS words,
-       c.trace
-FROM comparisons c -- first the rows are found by their ids, then only these are read, which lie side by side
-LEFT JOIN generations of_a ON of_a.id = c.a LEFT JOIN generations a ON a.rowid = of_a.rowid
-LEFT JOIN generations of_b ON of_b.id = c.b LEFT JOIN generations b ON b.rowid = of_b.rowid
-LEFT JOIN generations of_w ON of_w.id = c.trace LEFT JOIN generations w ON w.rowid = of_w.rowid;
+WITH parts AS (
+    SELECT *, unnest([a, b, trace]) AS id, unnest(['a', 'b', 'words']) AS part FROM comparisons)
+SELECT p.judge, p."order", p.vote, p.verdict, p.status, p.a, p.b, any_value(g."text") FILTER (part = 'a') AS a_text,
+       any_value(g."text") FILTER (part = 'b') AS b_text, any_value(g."text") FILTER (part = 'words') AS words, p.trace
+FROM parts p -- first the rows are found by their ids, then only these are read, which lie side by side
+LEFT JOIN generations of_p ON of_p.id = p.id LEFT JOIN generations g ON g.rowid = of_p.rowid
+GROUP BY p.judge, p."order", p.vote, p.verdict, p.status, p.a, p.b, p.trace;
 COMMENT ON VIEW verdicts IS 'Each comparison of two generations, with what they say and what the judge wrote';
 COMMENT ON COLUMN verdicts.judge IS 'name of the judge';
 COMMENT ON COLUMN verdicts."order" IS 'ab or ba: which of the two was shown first';
