@@ -88,6 +88,15 @@ def generations(
     ).cast(GENERATIONS)
 
 
+def brought(answers: pl.DataFrame, engine: str) -> pl.DataFrame:
+    """GENERATIONS of answers that no engine here made, from their `id`, `prompt`, `checkpoint`, `draw`, `index` and
+    `text`; `engine` says where they come from."""
+    unknown = {name: pl.lit(None) for name in ("prompt_tokens", "tokens", "logprob")}
+    same = {"role": pl.lit("answer"), "finish_reason": pl.lit("stop"), "seed": pl.lit(0), "engine": pl.lit(engine)}
+    rows = answers.with_columns(**unknown, **same, template=pl.lit(""), created_at=pl.lit(now()))
+    return rows.select(GENERATIONS.names()).cast(GENERATIONS)
+
+
 def _keys(prompts: list[str], checkpoint: str, draw: str, answers: pl.DataFrame) -> Iterator[tuple[str, str, str, int]]:
     for prompt, index in zip(prompts, answers["index"], strict=True):
         yield prompt, checkpoint, draw, index

@@ -11,6 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from flywheel import history
+from flywheel.answers import brought
 from flywheel.check import askers
 from flywheel.checkup import every, evidence, health_rows
 from flywheel.engines import Engines
@@ -21,8 +22,8 @@ from flywheel.labelled import Labelled
 from flywheel.learn import found
 from flywheel.recipe import BASE, POLICY, Recipe
 from flywheel.store import Store
-from flywheel.tables import GENERATIONS, HEALTH, content_id, generation_id, prompts_frame
-from flywheel.turn import Turn, now, run_id
+from flywheel.tables import HEALTH, content_id, generation_id, prompts_frame
+from flywheel.turn import Turn, run_id
 
 STORE = "checks.duckdb"
 CHECKPOINT = "labelled"
@@ -93,21 +94,5 @@ def _answers(prompts: list[str], draw: str, labelled: Labelled) -> tuple[pl.Data
         for index, (text, gold) in enumerate(answers)
     ]
     frame = pl.DataFrame(rows, schema=["id", "prompt", "index", "text", "gold"], orient="row")
-    generations = frame.select(
-        "id",
-        "prompt",
-        "index",
-        "text",
-        checkpoint=pl.lit(CHECKPOINT),
-        draw=pl.lit(draw),
-        role=pl.lit("answer"),
-        finish_reason=pl.lit("stop"),
-        prompt_tokens=None,
-        tokens=None,
-        logprob=None,
-        seed=pl.lit(0),
-        engine=pl.lit(CHECKPOINT),
-        template=pl.lit(""),
-        created_at=pl.lit(now()),
-    )
-    return generations.select(GENERATIONS.names()).cast(GENERATIONS), frame.select("gold", generation="id")
+    drawn = frame.with_columns(checkpoint=pl.lit(CHECKPOINT), draw=pl.lit(draw))
+    return brought(drawn, CHECKPOINT), frame.select("gold", generation="id")

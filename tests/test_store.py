@@ -51,16 +51,6 @@ def exam(prompt: str, name: str = "sums", position: int = 0) -> pl.DataFrame:
     return row("exams", id=f"exam of {name}", name=name, prompt=prompt, position=position)
 
 
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return Store(tmp_path_factory.mktemp("template") / "flywheel.duckdb").path
-
-
-@pytest.fixture
-def store(template: Path, tmp_path: Path) -> Store:
-    return Store(shutil.copy(template, tmp_path / "flywheel.duckdb"), wait=20)
-
-
 def count(store: Store, table: str) -> int:
     return int(store.sql(f"select count(*) from {table}").item())
 

@@ -65,16 +65,6 @@ print(Store(sys.argv[1]).sql("select count(*) from metrics").item())
 """
 
 
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return Store(tmp_path_factory.mktemp("template") / "flywheel.duckdb").path
-
-
-@pytest.fixture
-def store(template: Path, tmp_path: Path) -> Store:
-    return Store(shutil.copy(template, tmp_path / "flywheel.duckdb"))
-
-
 @contextlib.contextmanager
 def child(script: str, *arguments: object) -> "Iterator[subprocess.Popen[str]]":
     argv = [sys.executable, "-c", script, *map(str, arguments)]

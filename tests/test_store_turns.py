@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import shutil
 import signal
 import subprocess
 import threading
@@ -43,16 +42,6 @@ connection = duckdb.connect(sys.argv[1], read_only=True)
 print("reading", flush=True)
 sys.stdin.readline()
 """
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return Store(tmp_path_factory.mktemp("template") / "flywheel.duckdb").path
-
-
-@pytest.fixture
-def store(template: Path, tmp_path: Path) -> Store:
-    return Store(shutil.copy(template, tmp_path / "flywheel.duckdb"))
 
 
 @contextmanager

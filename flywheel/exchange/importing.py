@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from flywheel.answers import brought
 from flywheel.errors import SourceError
 from flywheel.exchange import provenance
 from flywheel.exchange.entries import Kind, entries
@@ -21,7 +22,6 @@ from flywheel.tables import (
     CHECKPOINTS,
     COMPARISONS,
     DRAWS,
-    GENERATIONS,
     JUDGMENTS,
     KEYS,
     PROMPTS,
@@ -139,28 +139,8 @@ def _checkpoints(said: pl.DataFrame) -> pl.DataFrame:
 
 
 def _generations(said: pl.DataFrame) -> pl.DataFrame:
-    return (
-        said.unique("generation", keep="first", maintain_order=True)
-        .select(
-            "prompt",
-            "checkpoint",
-            "draw",
-            "index",
-            "text",
-            id="generation",
-            role=pl.lit("answer"),
-            finish_reason=pl.lit("stop"),
-            prompt_tokens=None,
-            tokens=None,
-            logprob=None,
-            seed=pl.lit(0),
-            engine=pl.lit(ENGINE),
-            template=pl.lit(""),
-            created_at=pl.lit(now()),
-        )
-        .select(GENERATIONS.names())
-        .cast(GENERATIONS)
-    )
+    answers = said.unique("generation", keep="first", maintain_order=True)
+    return brought(answers.with_columns(id="generation"), ENGINE)
 
 
 def _judgments(said: pl.DataFrame, name: str) -> pl.DataFrame:
