@@ -8,7 +8,6 @@ thing twice changes nothing. All times are UTC.
 
 import contextlib
 import os
-import re
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ import polars as pl
 
 from flywheel.errors import ExamLeak, StoreError
 from flywheel.lock import alone, when_free
+from flywheel.question import asked
 from flywheel.tables import KEYS, TABLES
 
 SCHEMA = Path(__file__).parent / "schema"
@@ -31,7 +31,6 @@ SHARED = dict.fromkeys(("generations", "judgments"), ("checkpoint", "draw"))
 ROW_GROUP = 10240
 """Rows that DuckDB stores together. It merges what several batches left until a group has that many, so each row is
 written log2(ROW_GROUP / batch) times: with DuckDB's own 122880 a batch of 10,000 is written four times over."""
-UNKNOWN_TO_POLARS = re.compile(r"\b(INTERVAL|UNION|BIT|BIGNUM|VARIANT|GEOMETRY)\b")
 WRITING: dict[str, Any] = {"wal_autocheckpoint": "0b", "threads": min(4, os.cpu_count() or 1)}
 """Each commit goes into the file at once: a log that is left behind is replayed by everyone who opens the file."""
 
@@ -132,17 +131,6 @@ class Store:
                 _bring_up(connection, version)
 
 
-def asked(connection: duckdb.DuckDBPyConnection, query: str, params: Any = (), most: int | None = None) -> pl.DataFrame:
-    """The answer to a question over a connection, `most` rows of it; without columns where there is none."""
-    answer = connection.sql(query, params=params or None)
-    if answer is None:
-        return pl.DataFrame()
-    if most is not None:  # by a name, for a question may end in a comment
-        connection.register("asked here", answer)
-        answer = connection.sql(f'FROM "asked here" LIMIT {most}')
-    return _whole_numbers(_spelled(answer).pl())
-
-
 def _checked(table: str, frame: pl.DataFrame) -> pl.DataFrame:
     """The frame with its table's columns in order, each key once."""
     if table not in TABLES:
@@ -192,25 +180,6 @@ def _refuse_leaks(connection: duckdb.DuckDBPyConnection, table: str, frame: pl.D
             f"{rows} training rows have a prompt of the exam {exam!r}, the first is {first}: "
             "an exam prompt cannot be trained on; leave it out of one of the two"
         )
-
-
-def _spelled(answer: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
-    """Types that Polars has not as text, such as intervals: months, days and microseconds side by side."""
-    kinds = [str(kind) for kind in answer.types]
-    if not any(map(UNKNOWN_TO_POLARS.search, kinds)):
-        return answer
-    columns = [f"#{n}::VARCHAR" if UNKNOWN_TO_POLARS.search(kind) else f"#{n}" for n, kind in enumerate(kinds, 1)]
-    names = [name.replace('"', '""') for name in answer.columns]
-    return answer.project(", ".join(f'{column} AS "{name}"' for column, name in zip(columns, names, strict=True)))
-
-
-def _whole_numbers(frame: pl.DataFrame) -> pl.DataFrame:
-    """DuckDB sums integers into 128 bits, which arrive as decimals; nobody expects that of a count."""
-    wide = [name for name, dtype in frame.schema.items() if isinstance(dtype, pl.Decimal) and dtype.scale == 0]
-    try:
-        return frame.with_columns(pl.col(wide).cast(pl.Int64))
-    except pl.exceptions.InvalidOperationError:  # larger than 64 bits
-        return frame
 
 
 def _migrations() -> list[Path]:

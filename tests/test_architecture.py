@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "flows": set(OURS),
 }
 DOORS = {
-    "duckdb": ("flywheel/store.py",),
+    "duckdb": ("flywheel/store.py", "flywheel/question.py"),
     "vllm": ("flywheel/engines/vllm",),
     "torch": ("flywheel/engines/", "flywheel/training/"),
     "transformers": ("flywheel/engines/", "flywheel/training/"),
@@ -39,7 +39,7 @@ DOORS = {
 }
 SQL_HOMES = tuple(
     f"flywheel/{name}.py"
-    for name in ("store", "history", "evidence", "upkeep", "exchange/provenance", "replay/excerpt")
+    for name in ("store", "question", "history", "evidence", "upkeep", "exchange/provenance", "replay/excerpt")
 )
 SQL = re.compile(r"\b(select\b.+\bfrom\b|insert\s+into\b|create\s+(table|view)\b|delete\s+from\b)", re.I | re.S)
 EXAMPLES_FOR_USERS = ("flywheel/show.py",)

@@ -89,6 +89,7 @@ def test_the_shell_tells_what_there_is(shell: Shell) -> None:
         ("select valeu from metrics;", 'Candidate bindings: "value"'),
         ("delete from metrics;", "a question is read-only, and DELETE would write"),
         ("create table t as select 1 as a;", "a question is read-only, and CREATE would write"),
+        ("copy (select 1) to 'a.csv';", "a question is read-only, and COPY would write"),
     ],
 )
 def test_what_cannot_be_done_is_told_in_a_sentence(shell: Shell, text: str, told: str) -> None:

@@ -190,13 +190,16 @@ def test_an_exam_of_the_same_chat_is_recognised_whatever_its_reference(store: St
     "statement",
     ["delete from runs", "update runs set name = 'x'", "drop table runs", "create table t (i int)",
      "drop view progress", "insert into runs select * from runs", "alter table runs drop column name",
-     "select 1; truncate runs"],
+     "select 1; truncate runs", "copy runs to 'runs.csv'", "copy (select 1) to 'flywheel.duckdb' (format csv)",
+     "export database 'all'", "select 1; copy runs from 'runs.csv'"],
 )  # fmt: skip
-def test_questions_cannot_write(store: Store, statement: str) -> None:
+def test_questions_cannot_write(store: Store, statement: str, monkeypatch: pytest.MonkeyPatch) -> None:
     store.add("runs", row("runs"))
+    monkeypatch.chdir(store.path.parent)
+    before = {path: path.read_bytes() for path in store.path.parent.iterdir()}
     with pytest.raises(StoreError, match="read-only"):
         store.sql(statement)
-    assert count(store, "runs") == 1
+    assert {path: path.read_bytes() for path in store.path.parent.iterdir()} == before
 
 
 def test_questions_take_parameters_by_position_and_by_name(store: Store) -> None:

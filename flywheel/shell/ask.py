@@ -13,7 +13,8 @@ import polars as pl
 
 from flywheel.errors import FlywheelError, StoreError
 from flywheel.home import open_store
-from flywheel.store import Store, asked
+from flywheel.question import asked, relation
+from flywheel.store import Store
 
 T = TypeVar("T")
 FORMS = {
@@ -113,7 +114,7 @@ def check_file(path: Path) -> None:
 
 def _write(connection: Any, question: str, path: Path, ending: str) -> int:
     """DuckDB writes as it reads: ten million rows take no more memory than a thousand."""
-    found = connection.sql(question)
+    found = relation(connection, question)
     if found is None:
         raise FlywheelError("nothing was asked that has an answer: no file is written")
     kinds = enumerate(map(str, found.types), 1)
