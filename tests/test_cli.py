@@ -142,8 +142,7 @@ def test_programs_get_an_object_for_each_step_iteration_and_run(
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    store = Store(tmp_path / "flywheel.duckdb")
+def home(store: Store, tmp_path: Path) -> Path:
     rows = {"checkpoint": ["c", "c"], "step": [1, 2], "name": ["loss, or so", "[bold]"], "value": [0.5, None]}
     store.add(
         "metrics",
