@@ -117,21 +117,20 @@ def judged_words(store: Store, words: pl.DataFrame, judge: str) -> pl.DataFrame:
     return _judged(store, source, of, [judge], values)
 
 
-def words(store: Store, iteration: str, generations: Sequence[str], judge: str) -> pl.DataFrame:
+def words(store: Store, iteration: str, generations: Sequence[str], judge: str, seed: int) -> pl.DataFrame:
     """`trace`, `prompt` (the question), `checkpoint` and `draw` of what a judge wrote about these generations of an
-    iteration, in their order, as far as it gave a score."""
+    iteration, in their order, as far as it gave a score. Its dice have `seed`, or that of the answers' dice."""
     query = """
         select j.trace, g.prompt, g.checkpoint, g.draw from judgments j
         join (select unnest($generations) as id, generate_subscripts($generations, 1) as position) r
         on r.id = j.generation
         join generations g on g.id = j.trace
         where j.judge = $judge and j.status = 'ok' and j.checkpoint = $checkpoint and j.draw = $draw
-        and g.draw in (select id from draws where seed = $seed) -- the judge's dice have the seed of the answers'
+        and g.draw in (select id from draws where seed = $seed or seed = (select seed from draws where id = $draw))
         order by r.position, j.vote"""
     of = row(store, "iterations", iteration) or {}
-    dice = row(store, "draws", str(of.get("draw"))) or {}
-    values = {"checkpoint": of.get("policy"), "draw": of.get("draw"), "seed": dice.get("seed")}
-    found = store.sql(query, {**values, "generations": list(generations), "judge": judge})
+    values = {"checkpoint": of.get("policy"), "draw": of.get("draw"), "judge": judge, "seed": seed}
+    found = store.sql(query, {**values, "generations": list(generations)})
     return found.unique("trace", keep="first", maintain_order=True)
 
 

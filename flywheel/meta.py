@@ -30,7 +30,8 @@ def worth_judging(turn: Turn, meta: Meta) -> pl.DataFrame:
     answers = history.judged(turn.store, turn.id, [judge.name for judge in turn.recipe.judges]).lazy()
     for keep in meta.keep:
         answers = keep(answers)
-    return history.words(turn.store, turn.id, answers.collect()["generation"].to_list(), turn.recipe.judges[0].name)
+    ids = answers.collect()["generation"].to_list()
+    return history.words(turn.store, turn.id, ids, turn.recipe.judges[0].name, turn.seed)
 
 
 def judged_judgments(turn: Turn, meta: Meta) -> pl.DataFrame:

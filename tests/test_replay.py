@@ -190,6 +190,17 @@ def test_another_recipe_gives_what_a_run_with_it_selects(
     assert (found.rows.filter(pl.col("outcome") != "kept")["why"].null_count()) == 0
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("heard", [True, False], ids=["known", "asked anew"])
+def test_judgments_are_judged_whatever_the_seed_of_the_replay(small: Recipe, tmp_path: Path, heard: bool) -> None:
+    other = replace(small, judges=(rubric,), keep=(), pick=MaxMin(), meta=meta, prompts=Sums(side=2, first=0, last=8))
+    home = selected(other if heard else replace(other, judges=small.judges, meta=None), tmp_path)
+    found, questions = replayed(replace(other, seed=other.seed + 7), home, 1)
+    prompts = Store(home / "flywheel.duckdb").sql("select prompt from proposals")["prompt"]
+    assert len(found.examples[1].filter(~pl.col("prompt").is_in(prompts.implode()))), "nothing teaches to judge"
+    assert (questions == 0) is heard
+
+
 def rows(examples: pl.DataFrame) -> list[tuple[object, ...]]:
     return examples.select("prompt", "chosen", "rejected", "weight").rows()
 

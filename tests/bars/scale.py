@@ -99,7 +99,7 @@ def questions(store: Store) -> dict[str, Callable[[], Any]]:
     batch = prompts[:256]
     some = history.replies(store, policy, draw, batch)["generation"].to_list()
     told = store.sql(f"select distinct generation from judgments where trace is not null and draw = '{draw}'")
-    words = history.words(store, iteration, told["generation"].to_list(), MODEL)
+    words = history.words(store, iteration, told["generation"].to_list(), MODEL, 0)
     assert len(words), "the newest iteration has no words of a judge"
     return {
         "proposed": lambda: history.proposed(store, iteration),
@@ -111,7 +111,7 @@ def questions(store: Store) -> dict[str, Callable[[], Any]]:
         "votes": lambda: history.votes(store, policy, draw, some, [RULE, MODEL]),
         "judged": lambda: history.judged(store, iteration, [RULE, MODEL]),
         "judged_words": lambda: history.judged_words(store, words, RULE),
-        "words": lambda: history.words(store, iteration, told["generation"].to_list(), MODEL),
+        "words": lambda: history.words(store, iteration, told["generation"].to_list(), MODEL, 0),
         "spoken": lambda: history.spoken(store, policy, draw, prompts, RULE),
         "dataset_of": lambda: history.dataset_of(store, iteration),
         "examples": lambda: history.examples(store, str(history.dataset_of(store, iteration))),
