@@ -88,7 +88,7 @@ def generations(
     ).cast(GENERATIONS)
 
 
-def brought(answers: pl.DataFrame, engine: str) -> pl.DataFrame:
+def made_elsewhere(answers: pl.DataFrame, engine: str) -> pl.DataFrame:
     """GENERATIONS of answers that no engine here made, from their `id`, `prompt`, `checkpoint`, `draw`, `index` and
     `text`; `engine` says where they come from."""
     unknown = {name: pl.lit(None) for name in ("prompt_tokens", "tokens", "logprob")}

@@ -23,7 +23,7 @@ def asked(connection: duckdb.DuckDBPyConnection, query: str, params: Any = (), m
 
 
 def relation(connection: duckdb.DuckDBPyConnection, query: str, params: Any = ()) -> duckdb.DuckDBPyRelation | None:
-    """The same before its rows are fetched; StoreError for a statement that only writes a file."""
+    """The answer before its rows are fetched; StoreError for COPY and EXPORT, which a read-only file would let pass."""
     for statement in connection.extract_statements(query):
         if statement.type in (duckdb.StatementType.COPY, duckdb.StatementType.EXPORT):
             raise StoreError(

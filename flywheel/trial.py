@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from flywheel import history
-from flywheel.answers import brought
+from flywheel.answers import made_elsewhere
 from flywheel.check import askers
 from flywheel.checkup import every, evidence, health_rows
 from flywheel.engines import Engines
@@ -95,4 +95,4 @@ def _answers(prompts: list[str], draw: str, labelled: Labelled) -> tuple[pl.Data
     ]
     frame = pl.DataFrame(rows, schema=["id", "prompt", "index", "text", "gold"], orient="row")
     drawn = frame.with_columns(checkpoint=pl.lit(CHECKPOINT), draw=pl.lit(draw))
-    return brought(drawn, CHECKPOINT), frame.select("gold", generation="id")
+    return made_elsewhere(drawn, CHECKPOINT), frame.select("gold", generation="id")

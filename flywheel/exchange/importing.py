@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from flywheel.answers import brought
+from flywheel.answers import made_elsewhere
 from flywheel.errors import SourceError
 from flywheel.exchange import provenance
 from flywheel.exchange.entries import Kind, entries
@@ -140,7 +140,7 @@ def _checkpoints(said: pl.DataFrame) -> pl.DataFrame:
 
 def _generations(said: pl.DataFrame) -> pl.DataFrame:
     answers = said.unique("generation", keep="first", maintain_order=True)
-    return brought(answers.with_columns(id="generation"), ENGINE)
+    return made_elsewhere(answers.with_columns(id="generation"), ENGINE)
 
 
 def _judgments(said: pl.DataFrame, name: str) -> pl.DataFrame:
