@@ -37,10 +37,10 @@ from flywheel.engines import Engines
 from flywheel.errors import ApprovalNeeded, EngineError, EngineMissing, FlywheelError, PromptTooLong
 from flywheel.examine import examine
 from flywheel.load import load
-from flywheel.recipe import Recipe
+from flywheel.runs import RecipeAt, run_in
 from flywheel.steps import START, STEPS, Step, recorded
 from flywheel.store import Store
-from flywheel.turn import Turn, begin, note_event, turns
+from flywheel.turn import Turn, note_event, turns
 
 RETRIES = 4
 RETRY_SECONDS = 5.0
@@ -119,17 +119,17 @@ def turn_once(turn: Turn, minutes: float | None) -> str | None:
     return note
 
 
-def last_decided(recipe: Recipe, store: Store) -> int:
+def last_decided(recipe_at: RecipeAt, store: Store) -> int:
     """Number of the run's last iteration with a decision; 0 if there is none."""
-    return max(history.decisions(store, begin(recipe, store))["number"], default=0)
+    return max(history.decisions(store, run_in(recipe_at, store))["number"], default=0)
 
 
-def goal(recipe: Recipe, store: Store, more: int) -> int:
+def goal(recipe_at: RecipeAt, store: Store, more: int) -> int:
     """Number of the last iteration that is asked for. A flow run that is run again from the top keeps its own."""
     context = FlowRunContext.get()
     assert context is not None and context.flow_run is not None, "only a flow asks"
     if GOAL not in context.flow_run.labels:
-        labels: dict[str, Any] = {GOAL: last_decided(recipe, store) + more}
+        labels: dict[str, Any] = {GOAL: last_decided(recipe_at, store) + more}
         with get_client(sync_client=True) as client:
             client.update_flow_run_labels(context.flow_run.id, labels)
         return int(labels[GOAL])
@@ -150,9 +150,11 @@ def wheel(
     first = check_all(recipe_at, iterations)
     store, note, turn = Store(home / "flywheel.duckdb"), "everything was decided already", None
     if more is not None:
-        iterations = goal(first, store, more)
+        iterations = goal(recipe_at, store, more)
     with contextlib.closing(served(first.engine)) as engine:
         for turn in turns(recipe_at, store, engine, home, iterations):
+            for remark in turn.remarks:
+                get_run_logger().info(remark)
             note = turn_once(turn, minutes) or note
     if turn:
         write_report(turn.recipe.name, turn, return_state=True)

@@ -6,12 +6,12 @@ import importlib.util
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from flywheel.check_prompts import prompt_problems
 from flywheel.errors import RecipeError
+from flywheel.identity import describe, named, parts
 from flywheel.limits import rules
 from flywheel.overrides import annotations, convert, words
 from flywheel.recipe import (
@@ -27,8 +27,6 @@ from flywheel.recipe import (
     Sampling,
     Scratch,
     Sft,
-    describe,
-    named,
 )
 from flywheel.tables import JUDGED
 
@@ -74,27 +72,12 @@ def check_all(recipe_at: Callable[[int], Recipe], iterations: int | None = None)
     return first
 
 
-def _parts(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Everything that the recipe holds, with its path."""
-    yield path, value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        inner: list[tuple[str, Any]] = [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value)]
-    elif isinstance(value, Mapping):
-        inner = [(str(key), item) for key, item in value.items()]
-    elif isinstance(value, (tuple, list)):
-        inner = [(str(at), item) for at, item in enumerate(value)]
-    else:
-        return
-    for name, item in inner:
-        yield from _parts(item, _join(path, name))
-
-
 def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
 def _wrong_types(recipe: Recipe) -> Iterator[str]:
-    for path, part in _parts(recipe):
+    for path, part in parts(recipe):
         for name, annotation in annotations(part).items() if rules(part) is not None else ():
             try:
                 convert(getattr(part, name), annotation)
@@ -103,7 +86,7 @@ def _wrong_types(recipe: Recipe) -> Iterator[str]:
 
 
 def _wrong_values(recipe: Recipe) -> Iterator[str]:
-    for path, part in _parts(recipe):
+    for path, part in parts(recipe):
         for name, (fits, must) in (rules(part) or {}).items():
             if not fits(getattr(part, name)):
                 yield f"{_join(path, name)} must be {must}, not {getattr(part, name)!r}"
@@ -111,7 +94,7 @@ def _wrong_values(recipe: Recipe) -> Iterator[str]:
 
 def _nameless(recipe: Recipe) -> Iterator[str]:
     """Parts that cannot be written down in the store as what they are."""
-    for path, part in _parts(recipe):
+    for path, part in parts(recipe):
         name = getattr(part, "__qualname__", "")
         if "<lambda>" in name or "<locals>" in name:
             yield f"{path} is a function that cannot be told from another: write it as a def at the file's top level"
@@ -124,7 +107,7 @@ def _nameless(recipe: Recipe) -> Iterator[str]:
 
 def _wrong_together(recipe: Recipe) -> Iterator[str]:
     """Values that are fine alone but not beside each other."""
-    for path, part in _parts(recipe):
+    for path, part in parts(recipe):
         if isinstance(part, Sampling) and part.temperature == 0 and part.n > 1:
             yield f"{path} draws {part.n} answers at temperature 0, which would all be the same"
         if isinstance(part, Alarm) and part.at_least is None and part.at_most is None:

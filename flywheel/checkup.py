@@ -10,6 +10,7 @@ from flywheel.alarms import going_off
 from flywheel.errors import HealthAlarm, RecipeError
 from flywheel.estimate import Estimate
 from flywheel.health import Evidence, Found, measures, right_share, self_preference
+from flywheel.identity import title
 from flywheel.meta import worth_judging
 from flywheel.recipe import POLICY, AnyJudge, PairJudge, Panel, Scaled
 from flywheel.store import Store
@@ -42,22 +43,22 @@ def measured(turn: Turn, before: pl.DataFrame) -> pl.DataFrame:
     draw, prompts = turn.draw(recipe.sampling, turn.seed), history.proposed(turn.store, turn.id)["id"].to_list()
     gold, known = TRUTH.to_frame(), None
     if recipe.gold:
-        known = history.spoken(turn.store, turn.policy, draw, prompts, recipe.gold.name)
+        known = history.spoken(turn.store, turn.policy, draw, prompts, turn.title(recipe.gold))
         gold = truth(recipe.gold, known)
     for judge in every(recipe.judges):
-        if recipe.gold and judge.name == recipe.gold.name:
+        if recipe.gold and turn.title(judge) == turn.title(recipe.gold):
             continue
-        votes = history.spoken(turn.store, turn.policy, draw, prompts, judge.name)
+        votes = history.spoken(turn.store, turn.policy, draw, prompts, turn.title(judge))
         found = measures(evidence(turn.store, judge, votes, gold))
-        found |= dict(since(found, before.filter(pl.col("judge") == judge.name)))
+        found |= dict(since(found, before.filter(pl.col("judge") == turn.title(judge))))
         found |= own_taste(turn, judge)
-        frames.append(health_rows(turn, judge.name, found))
+        frames.append(health_rows(turn, turn.title(judge), found))
     if recipe.meta:
-        frames += [health_rows(turn, judge.name, found) for judge, found in of_meta(turn)]
+        frames += [health_rows(turn, turn.title(judge), found) for judge, found in of_meta(turn)]
     if recipe.gold and known is not None:
         found = measures(evidence(turn.store, recipe.gold, known, TRUTH.to_frame()))
         right = right_share(known.join(gold, on="generation", how="left", maintain_order="left"))
-        frames.append(health_rows(turn, recipe.gold.name, found | {"right": right}))
+        frames.append(health_rows(turn, turn.title(recipe.gold), found | {"right": right}))
     return pl.concat(frames)
 
 
@@ -96,7 +97,9 @@ def evidence(
     known = votes.join(gold, on="generation", how="left", maintain_order="left")
     compared = COMPARISONS.to_frame()
     if isinstance(judge, PairJudge):
-        compared = history.compared(store, votes["generation"].unique(maintain_order=True).to_list(), judge.name)
+        compared = history.compared(
+            store, votes["generation"].unique(maintain_order=True).to_list(), store.known(title(judge))
+        )
     worth = known.select("generation", "prompt", "gold").unique("generation")
     scored = (WORDS.to_frame() if words is None else words).select(generation="trace", score="score")
     worth = worth.join(scored.unique("generation", keep="first"), on="generation", how="left")
@@ -112,7 +115,7 @@ def own_taste(turn: Turn, judge: AnyJudge) -> dict[str, Estimate]:
     gold = turn.recipe.gold
     if gold is None or isinstance(judge, Panel) or judge.model is None or judge.model.weights == POLICY:
         return {}
-    found = self_preference(history.authored(turn.store, turn.run, turn.number, judge.name, gold.name))
+    found = self_preference(history.authored(turn.store, turn.run, turn.number, turn.title(judge), turn.title(gold)))
     return {"self-preference": found} if found.n else {}
 
 
@@ -144,11 +147,13 @@ def of_meta(turn: Turn) -> Iterator[tuple[AnyJudge, dict[str, Estimate]]]:
     assert turn.recipe.meta is not None and turn.policy is not None
     asked = worth_judging(turn, turn.recipe.meta)
     draw, prompts = turn.draw(turn.recipe.sampling, turn.seed), history.proposed(turn.store, turn.id)["id"].to_list()
-    words = history.spoken(turn.store, turn.policy, draw, prompts, turn.recipe.judges[0].name).select("trace", "score")
+    words = history.spoken(turn.store, turn.policy, draw, prompts, turn.title(turn.recipe.judges[0])).select(
+        "trace", "score"
+    )
     for judge in every([turn.recipe.meta.judge]):
         groups = asked.group_by("checkpoint", "draw", maintain_order=True)
         votes = [
-            history.spoken(turn.store, str(checkpoint), str(draw), rows["prompt"].unique().to_list(), judge.name)
+            history.spoken(turn.store, str(checkpoint), str(draw), rows["prompt"].unique().to_list(), turn.title(judge))
             for (checkpoint, draw), rows in groups
         ]
         if votes:
@@ -180,7 +185,7 @@ def sound(turn: Turn, health: pl.DataFrame) -> None:
 
 def agreement(turn: Turn, health: pl.DataFrame) -> str | None:
     """How far the first judge agrees with gold, in words."""
-    first, gold = turn.recipe.judges[0].name, turn.recipe.gold
+    first, gold = turn.title(turn.recipe.judges[0]), turn.recipe.gold
     mine = {row["measure"]: row for row in health.filter(pl.col("judge") == first).to_dicts()}
     if gold is None or "accuracy" not in mine or mine["accuracy"]["value"] is None:
         return None

@@ -106,30 +106,29 @@ def run(
 ) -> None:
     """Turn the wheel. What is in the store is not made again, so the same command goes on where it stopped."""
     from flywheel.load import load
-    from flywheel.turn import run_id
+    from flywheel.runs import run_in
 
     overrides = (*(settings or ()), *((f"engine={engine}",) if engine else ()))
     recipe_at = partial(load, recipe, overrides=overrides)
-    run = run_id(recipe_at(1))
     while True:
         try:
-            return _spin(recipe_at, run, home, iterations, quiet, as_json)
+            return _spin(recipe_at, home, iterations, quiet, as_json)
         except ApprovalNeeded as waiting:  # whoever sits here may answer at once
-            ask_here(open_store(home), run, waiting)
+            store = open_store(home)
+            ask_here(store, run_in(recipe_at, store), waiting)
 
 
-def _spin(
-    recipe_at: "Callable[[int], Recipe]", run: str, home: Path, iterations: int | None, quiet: bool, as_json: bool
-) -> None:
+def _spin(recipe_at: "Callable[[int], Recipe]", home: Path, iterations: int | None, quiet: bool, as_json: bool) -> None:
     """Turn the wheel, and show it."""
     from rich.console import Console
 
+    from flywheel.runs import run_in
     from flywheel.show import events, json_lines, lines
     from flywheel.steps import spin
 
     spinning = cast("Generator[Progress, None, None]", spin(recipe_at, home, iterations=iterations))
     with contextlib.closing(spinning) as steps:  # ends the engine's processes, whatever happens here
-        happening = events(steps, run, partial(open_store, home))
+        happening = events(steps, lambda: run_in(recipe_at, open_store(home)), partial(open_store, home))
         if as_json:
             json_lines(happening, quiet)
         else:

@@ -74,7 +74,8 @@ def _judge(trial: "Trial", console: "Console", shown: bool) -> None:
 
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True, disable=not shown) as bars:
-        tasks = {judge.name: bars.add_task(judge.name, total=len(trial.prompts)) for judge in trial.turn.recipe.judges}
+        total, judges = len(trial.prompts), trial.turn.titles(trial.turn.recipe.judges)
+        tasks = {title: bars.add_task(name, total=total) for title, name in judges.items()}
         for name, done in trial.judge():
             bars.update(tasks[name], completed=done)
 

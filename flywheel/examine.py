@@ -41,7 +41,7 @@ def graded(turn: Turn, checkpoint: str, exam: str, prompts: pl.DataFrame) -> Ite
 def answered(turn: Turn, checkpoint: str, prompts: pl.DataFrame) -> pl.DataFrame:
     """The judged answers to PROMPTS of the exam, as `grade` wants them: scores go from 0 to 1, whatever their scale."""
     judge, draw = turn.recipe.exam.judge, turn.draw(turn.recipe.exam.sampling, turn.recipe.seed)
-    answers = history.answered(turn.store, checkpoint, draw, prompts["id"].to_list(), judge.name)
+    answers = history.answered(turn.store, checkpoint, draw, prompts["id"].to_list(), turn.title(judge))
     low, high = judge.scale if isinstance(judge, Scaled) else (0.0, 1.0)
     return answers.with_columns((pl.col("score") - low) / (high - low))
 
@@ -56,8 +56,8 @@ def decided(turn: Turn, new: str | None, exam: str) -> dict[str, object]:
         return row | {"decision": "promote", "policy": new, "score": score, "reason": reason}
     assert turn.policy is not None
     if new is None:
-        judges = [judge.name for judge in turn.recipe.judges]
-        silent = silence(history.judged(turn.store, turn.id, judges), judges[0])
+        judges = turn.titles(turn.recipe.judges)
+        silent = silence(history.judged(turn.store, turn.id, judges), turn.recipe.judges[0].name)
         reason = f"hold: {silent or 'no answer was kept'}, so there was nothing to train on"
         return row | {"decision": "hold", "policy": turn.policy, "reason": reason}
     result = compare(history.grades(turn.store, new, exam), history.grades(turn.store, turn.policy, exam))

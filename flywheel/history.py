@@ -1,6 +1,6 @@
 """The questions that the steps ask of the store, in SQL. Each gives a Polars frame; none writes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 
@@ -98,15 +98,16 @@ def votes(store: Store, checkpoint: str, draw: str, generations: Sequence[str], 
     return store.sql(query, values).cast(VOTES)
 
 
-def judged(store: Store, iteration: str, judges: Sequence[str]) -> pl.DataFrame:
-    """JUDGED of an iteration, in the order of its prompts; the first of `judges` gives the score."""
+def judged(store: Store, iteration: str, judges: Mapping[str, str]) -> pl.DataFrame:
+    """JUDGED of an iteration, in the order of its prompts; the first of `judges` gives the score. These are the names
+    of the judges in the store, each with what it calls itself, which is how JUDGED names it."""
     source = ANSWERS_OF_ITERATION.replace("proposals r", "(from proposals where iteration = $iteration) r")
     of = row(store, "iterations", iteration) or {}
     values = {"iteration": iteration, "checkpoint": of.get("policy"), "draw": of.get("draw")}
     return _judged(store, source, "checkpoint = $checkpoint and draw = $draw", judges, values)
 
 
-def judged_words(store: Store, words: pl.DataFrame, judge: str) -> pl.DataFrame:
+def judged_words(store: Store, words: pl.DataFrame, judge: Mapping[str, str]) -> pl.DataFrame:
     """JUDGED of `words`, what judges wrote, in their order, by the judge of judgments."""
     source = """
         (select unnest($traces) as id, generate_subscripts($traces, 1) as position) r
@@ -114,7 +115,7 @@ def judged_words(store: Store, words: pl.DataFrame, judge: str) -> pl.DataFrame:
         join prompts p on p.id = g.prompt"""
     values: dict[str, object] = {"traces": words["trace"].to_list(), "draws": words["draw"].unique().to_list()}
     of = "generation in (select unnest($traces)) and list_contains($draws, draw)"
-    return _judged(store, source, of, [judge], values)
+    return _judged(store, source, of, judge, values)
 
 
 def words(store: Store, iteration: str, generations: Sequence[str], judge: str, seed: int) -> pl.DataFrame:
@@ -134,7 +135,7 @@ def words(store: Store, iteration: str, generations: Sequence[str], judge: str, 
     return found.unique("trace", keep="first", maintain_order=True)
 
 
-def _judged(store: Store, source: str, of: str, judges: Sequence[str], values: dict[str, object]) -> pl.DataFrame:
+def _judged(store: Store, source: str, of: str, judges: Mapping[str, str], values: dict[str, object]) -> pl.DataFrame:
     """JUDGED of what `source` finds; `of` says which judgments these can have, so that no others are read.
 
     The last bits of a mean hang on the order of the votes; without them, equal votes make equal scores.
@@ -147,7 +148,10 @@ def _judged(store: Store, source: str, of: str, judges: Sequence[str], values: d
             from judgments where list_contains($judges, judge) and {of} group by generation)
         select {SUBJECT}, v.score, v.deviation, v.votes from {source} left join votes v on v.generation = g.id
         order by r.position, g.index"""
-    return store.sql(query, {**values, "judges": list(judges), "first": judges[0]}).cast(JUDGED)
+    found = store.sql(query, {**values, "judges": list(judges), "first": next(iter(judges))}).cast(JUDGED)
+    voter = pl.element().struct.with_fields(judge=pl.field("judge").replace(dict(judges)))
+    as_stored = all(own == title for title, own in judges.items())
+    return found if as_stored else found.with_columns(pl.col("votes").list.eval(voter))
 
 
 def dataset_of(store: Store, iteration: str) -> str | None:

@@ -58,7 +58,7 @@ class Bench:
                 yield done, before + tokens
             before, tokens = before + tokens, 0
         for done, ids in self._batches(JUDGED_TOGETHER):
-            subjects = self._unjudged(ids, panel.name)
+            subjects = self._unjudged(ids, panel)
             if len(subjects):
                 votes = self._votes(panel, subjects, len(panel.members))
                 self._add(panel, subjects, panel.combine(subjects, votes), {})
@@ -67,7 +67,7 @@ class Bench:
     def _single(self, judge: Judge, due: Due) -> Done:
         tokens = 0
         for done, ids in self._batches(self.turn.recipe.batch if judge.model else JUDGED_TOGETHER):
-            subjects = due(self._unjudged(ids, judge.name))
+            subjects = due(self._unjudged(ids, judge))
             if len(subjects):
                 said, record = self._said(judge, subjects)
                 self._add(judge, subjects, said, record)
@@ -76,18 +76,19 @@ class Bench:
 
     def _pairs(self, judge: PairJudge, due: Due) -> Done:
         """When all comparisons are there, each answer gets its score from all of them."""
-        tokens = 0
+        tokens, title = 0, self.turn.title(judge)
         for done, ids in self._batches(self.turn.recipe.batch):
-            subjects = due(history.uncompared(self.turn.store, self.checkpoint, self.draw, ids, judge.name))
+            subjects = due(history.uncompared(self.turn.store, self.checkpoint, self.draw, ids, title))
             if len(subjects):
                 said, record = self._said(judge, subjects)
-                self.turn.store.add_all({**record, "comparisons": said.select(list(COMPARISONS)).cast(COMPARISONS)})
+                said = said.with_columns(judge=pl.lit(title)).select(list(COMPARISONS)).cast(COMPARISONS)
+                self.turn.store.add_all({**record, "comparisons": said})
                 tokens += tokens_of(record)
                 yield done, tokens
-        unrated = due(self._unjudged(self.prompts["id"].to_list(), judge.name))
+        unrated = due(self._unjudged(self.prompts["id"].to_list(), judge))
         if len(unrated):
-            compared = history.compared(self.turn.store, unrated["generation"].to_list(), judge.name)
-            self._add(judge, unrated, judge.rate(unrated, compared), {})
+            compared = history.compared(self.turn.store, unrated["generation"].to_list(), title)
+            self._add(judge, unrated, judge.rate(unrated, compared.with_columns(judge=pl.lit(judge.name))), {})
             yield len(self.prompts), tokens
 
     def _batches(self, size: int) -> Iterator[tuple[int, list[str]]]:
@@ -96,12 +97,14 @@ class Bench:
             done += len(batch)
             yield done, batch["id"].to_list()
 
-    def _unjudged(self, prompts: list[str], judge: str) -> pl.DataFrame:
-        return history.unjudged(self.turn.store, self.checkpoint, self.draw, prompts, judge)
+    def _unjudged(self, prompts: list[str], judge: AnyJudge) -> pl.DataFrame:
+        return history.unjudged(self.turn.store, self.checkpoint, self.draw, prompts, self.turn.title(judge))
 
     def _votes(self, panel: Panel, subjects: pl.DataFrame, place: int) -> pl.DataFrame:
-        names = [member.name for member in panel.members[:place]]
-        return history.votes(self.turn.store, self.checkpoint, self.draw, subjects["generation"].to_list(), names)
+        """What the members before a place said, under the names that they call themselves."""
+        own, ids = self.turn.titles(panel.members[:place]), subjects["generation"].to_list()
+        votes = history.votes(self.turn.store, self.checkpoint, self.draw, ids, list(own))
+        return votes.with_columns(pl.col("judge").replace(own))
 
     def _said(self, judge: Judge, subjects: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
         """What the judge says, and the frames that record how it was asked."""
@@ -119,7 +122,8 @@ class Bench:
         drawn = subjects.select(
             "generation", "prompt", "index", checkpoint=pl.lit(self.checkpoint), draw=pl.lit(self.draw)
         )
-        judgments = votes.select(list(VOTES)).join(drawn, on="generation", maintain_order="left")
+        votes = votes.with_columns(judge=pl.lit(self.turn.title(judge))).select(list(VOTES))
+        judgments = votes.join(drawn, on="generation", maintain_order="left")
         self.turn.store.add_all({**record, "judgments": judgments.select(list(JUDGMENTS)).cast(JUDGMENTS)})
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import polars as pl
 
 from flywheel import history, weights
+from flywheel.identity import describe, describe_text
 from flywheel.overlap import overlapping
-from flywheel.recipe import Recipe, Scratch, Train, describe, describe_text
+from flywheel.recipe import Recipe, Scratch, Train
 from flywheel.tables import (
     CHECKPOINTS,
     DATASETS,
@@ -74,7 +75,7 @@ def found(turn: Turn) -> str:
     base = turn.recipe.base
     if not isinstance(base, Scratch):
         return enrolled(turn, base)
-    id = content_id("scratch", describe(base))
+    id = turn.store.known(content_id("scratch", describe(base)))
     place = Path("checkpoints") / id
     if not (turn.home / place).is_dir():
         build_scratch(base, turn.home / place)
@@ -151,7 +152,7 @@ def trained_id(turn: Turn, parent: str, settings: Train) -> str | None:
     if head is None or not head["rows"]:
         return None
     near = reference(turn, parent, settings)
-    return content_id("trained", parent, near, dataset, describe(settings), turn.recipe.seed)
+    return turn.store.known(content_id("trained", parent, near, dataset, describe(settings), turn.recipe.seed))
 
 
 def trained(turn: Turn, parent: str, settings: Train, step: str) -> Iterator[Progress]:

@@ -27,13 +27,13 @@ def judge_judgments(turn: Turn, meta: Meta) -> Iterator[tuple[int, int]]:
 
 def worth_judging(turn: Turn, meta: Meta) -> pl.DataFrame:
     """What the first judge wrote, and could be read, about the answers that `meta.keep` keeps; see `history.words`."""
-    answers = history.judged(turn.store, turn.id, [judge.name for judge in turn.recipe.judges]).lazy()
+    answers = history.judged(turn.store, turn.id, turn.titles(turn.recipe.judges)).lazy()
     for keep in meta.keep:
         answers = keep(answers)
     ids = answers.collect()["generation"].to_list()
-    return history.words(turn.store, turn.id, ids, turn.recipe.judges[0].name, turn.seed)
+    return history.words(turn.store, turn.id, ids, turn.title(turn.recipe.judges[0]), turn.seed)
 
 
 def judged_judgments(turn: Turn, meta: Meta) -> pl.DataFrame:
     """JUDGED of those words, by the meta-judge."""
-    return history.judged_words(turn.store, worth_judging(turn, meta), meta.judge.name)
+    return history.judged_words(turn.store, worth_judging(turn, meta), turn.titles([meta.judge]))

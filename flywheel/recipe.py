@@ -5,13 +5,10 @@ one iteration to the next. Its parts are frozen dataclasses whose fields are the
 in the store and in a run's identity.
 """
 
-import dataclasses
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from flywheel.identity import describe, describe_text, named
 from flywheel.seams import (
     BASE,
     POLICY,
@@ -61,6 +58,9 @@ __all__ = [
     "Train",
     "Training",
     "Worked",
+    "describe",
+    "describe_text",
+    "named",
 ]
 
 
@@ -177,35 +177,10 @@ class Recipe:
     seed: int = 0
 
 
-def describe(value: Any) -> Any:
-    """A JSON value that holds everything that makes `value` what it is: its type and its fields, all the way down."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: describe(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {"is": type(value).__name__, **fields}
-    if isinstance(value, Mapping):
-        return {str(key): describe(item) for key, item in sorted(value.items())}
-    if isinstance(value, (tuple, list)):
-        return [describe(item) for item in value]
-    if isinstance(value, Path):
-        return str(value)
-    if value is None or isinstance(value, (str, int, float, bool)):
-        return value
-    if callable(value) and hasattr(value, "__qualname__"):
-        return f"{value.__module__}.{value.__qualname__}"
-    raise TypeError(f"{value!r} cannot be part of a recipe: use frozen dataclasses, functions and plain values")
+OPERATIONAL = ("iterations", "batch", "alarms")
+"""Fields that change how long a run goes or in what portions, but not what it makes."""
 
 
-def named(part: Any) -> str:
-    """A short name for a part: its type and its fields that are not default, or a hash of them where they are long."""
-    if not dataclasses.is_dataclass(part):
-        return str(getattr(part, "__name__", part))
-    shown = [
-        f"{f.name}={getattr(part, f.name)!r}" for f in dataclasses.fields(part) if getattr(part, f.name) != f.default
-    ]
-    text = f"{type(part).__name__}({', '.join(shown)})"
-    return text if len(text) <= 60 else f"{type(part).__name__}#{content_id(describe(part))[:8]}"
-
-
-def describe_text(value: Any) -> str:
-    """`describe` as text, the same for the same value."""
-    return json.dumps(describe(value), ensure_ascii=False, sort_keys=True)
+def run_id(recipe: Recipe) -> str:
+    """A run is its recipe: the same one goes on where it stopped, a changed one is another run."""
+    return content_id("run", {name: item for name, item in describe(recipe).items() if name not in OPERATIONAL})

@@ -81,20 +81,20 @@ class Event(NamedTuple):
     values: Row
 
 
-def events(steps: Iterable[Progress], run: str, store: Callable[[], Store]) -> Iterator[Event]:
-    """What happens in a run. `store` is first called when there is one."""
+def events(steps: Iterable[Progress], run: Callable[[], str], store: Callable[[], Store]) -> Iterator[Event]:
+    """What happens in a run. `run` (its id) and `store` are first called when there is a store."""
     last: Progress | None = None
     for progress in steps:
         if last and (last.iteration, last.step) != (progress.iteration, progress.step):
             yield Event("step", last._asdict())
             if last.iteration != progress.iteration:
-                yield from (Event("iteration", row) for row in progress_rows(store(), run, last.iteration))
+                yield from (Event("iteration", row) for row in progress_rows(store(), last.run, last.iteration))
         yield Event("at", progress._asdict())
         last = progress
     if last:
         yield Event("step", last._asdict())
-        yield from (Event("iteration", row) for row in progress_rows(store(), run, last.iteration))
-    yield Event("end", summary(store(), run))
+        yield from (Event("iteration", row) for row in progress_rows(store(), last.run, last.iteration))
+    yield Event("end", summary(store(), last.run if last else run()))
 
 
 def progress_rows(store: Store, run: str, iteration: int) -> list[Row]:

@@ -86,7 +86,7 @@ class Selected(NamedTuple):
 
 def selected(turn: Turn) -> Selected:
     """The recipe's filters and pick on the iteration's answers, and its meta-judge's on the judgments."""
-    judged = [history.judged(turn.store, turn.id, [judge.name for judge in turn.recipe.judges])]
+    judged = [history.judged(turn.store, turn.id, turn.titles(turn.recipe.judges))]
     kept, selections = filtered(turn, judged[0])
     examples = [with_chats(turn.recipe.pick(kept.lazy()).collect(), judged[0])]
     if turn.recipe.meta:
@@ -136,6 +136,7 @@ def spin(
     store = Store(home / "flywheel.duckdb")
     with contextlib.closing(Engines(engine or open_engine(first.engine))) as serving:
         for turn in turns(recipe_at, store, serving, home, iterations):
+            yield from (turn.progress("recipe", 0, 0, note=remark) for remark in turn.remarks)
             for step in STEPS if turn.number else START:
                 yield from recorded(step, turn)
 

@@ -50,6 +50,13 @@ class Store:
             self._create()
         if not self._current():
             self._migrate()
+        self._aliases: dict[str, str] | None = None
+
+    def known(self, id: str) -> str:
+        """The id or name that rows here have, of one that was worked out: an older program may have given another."""
+        if self._aliases is None:
+            self._aliases = dict(self.sql("select new, old from aliases").iter_rows())
+        return self._aliases.get(id, id)
 
     def add(self, table: str, frame: pl.DataFrame) -> int:
         """Appends the rows whose key is not there yet, all or none; gives their number. Raises as `add_all` does."""
@@ -64,6 +71,8 @@ class Store:
         checked = {table: _checked(table, frame) for table, frame in frames.items()}
         if not any(frame.height for frame in checked.values()):
             return dict.fromkeys(checked, 0)
+        if "aliases" in checked:
+            self._aliases = None
         with self._open(read_only=False) as connection:
             connection.execute("BEGIN")
             added = {table: _insert(connection, table, frame) for table, frame in checked.items()}

@@ -2,13 +2,14 @@
 
 What moves between steps and components is a Polars frame with one of these schemas; what stays is a DuckDB table with
 the same columns (`schema/*.sql`). Rows are appended, never edited. An id is a hash of everything that could change the
-row's content, so making a row again is a no-op and a resume is a re-run.
+row's content (`flywheel.identity`), so making a row again is a no-op and a resume is a re-run.
 """
 
 import hashlib
 import json
 import string
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
@@ -225,6 +226,8 @@ HEALTH = schema(
         "n": pl.Int64,  # answers, pairs, votes or verdicts that it rests on
     }
 )
+ALIASES = schema({"old": pl.String, "new": pl.String, "why": pl.String, "created_at": TIME})
+"""Ids that the program works out otherwise than it did when their rows were made: the rows keep the old one."""
 MEASURES: Mapping[str, str] = {
     "accuracy": "share of the answers that it accepts, above the middle of its scale, or rejects as gold does",
     "kappa": "the same beyond chance (Cohen): 0 is chance, 1 is perfect",
@@ -286,6 +289,7 @@ TABLES: Mapping[str, pl.Schema] = {
     "approvals": APPROVALS,
     "events": EVENTS,
     "health": HEALTH,
+    "aliases": ALIASES,
 }
 KEYS: Mapping[str, tuple[str, ...]] = {
     "prompts": ("id",),
@@ -308,6 +312,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "approvals": ("iteration", "candidate", "status"),
     "events": (),
     "health": ("run", "iteration", "judge", "measure"),
+    "aliases": ("new",),
 }
 """What identifies a row. Adding a row whose key is there already changes nothing."""
 
@@ -357,6 +362,11 @@ PICKED = schema(
 )
 WORKED = schema({"chat": CHAT, "completion": pl.String})
 """Worked examples: what a warm start learns from."""
+
+
+def now() -> datetime:
+    """UTC, as the store keeps it."""
+    return datetime.now(UTC).replace(tzinfo=None)
 
 
 def content_number(*parts: Any) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from flywheel import history
+from flywheel.adopt import adopt
 from flywheel.answers import made_elsewhere
 from flywheel.check import askers
 from flywheel.checkup import every, evidence, health_rows
@@ -20,15 +21,15 @@ from flywheel.health import measures
 from flywheel.judging import judge_answers
 from flywheel.labelled import Labelled
 from flywheel.learn import found
-from flywheel.recipe import BASE, POLICY, Recipe
+from flywheel.recipe import BASE, POLICY, Recipe, run_id
 from flywheel.store import Store
 from flywheel.tables import HEALTH, content_id, generation_id, prompts_frame
-from flywheel.turn import Turn, run_id
+from flywheel.turn import Turn
 
 STORE = "checks.duckdb"
 CHECKPOINT = "labelled"
 """Who answered: people, or models that nobody has named."""
-ANCESTRY = ("checkpoints", "iterations", "decisions")
+ANCESTRY = ("checkpoints", "iterations", "decisions", "aliases")
 """What tells which weights a run's judges ask."""
 
 
@@ -46,15 +47,15 @@ class Trial:
         """Every judge judges what it has not judged; yields its name and the prompts done."""
         for judge in self.turn.recipe.judges:
             for done, _ in judge_answers(self.turn, self.prompts, CHECKPOINT, self.draw, judge, self.turn.seed):
-                yield judge.name, done
+                yield self.turn.title(judge), done
 
     def health(self) -> pl.DataFrame:
         """HEALTH of the judges."""
         frames, store, prompts = [HEALTH.to_frame()], self.turn.store, self.prompts["id"].to_list()
         for judge in every(self.turn.recipe.judges):
-            votes = history.spoken(store, CHECKPOINT, self.draw, prompts, judge.name)
+            votes = history.spoken(store, CHECKPOINT, self.draw, prompts, self.turn.title(judge))
             known = evidence(store, judge, votes, self.gold)._replace(absolute=self.absolute)
-            frames.append(health_rows(self.turn, judge.name, measures(known)))
+            frames.append(health_rows(self.turn, self.turn.title(judge), measures(known)))
         return pl.concat(frames)
 
 
@@ -64,10 +65,12 @@ def open_trial(recipe: Recipe, labelled: Labelled, engines: Engines, home: Path)
     Raises RecipeError where there is no run, and the recipe's base must be taught first.
     """
     store = Store(home / STORE)
+    adopt(recipe, store)
     if (home / "flywheel.duckdb").exists():
         runs = Store(home / "flywheel.duckdb")
+        adopt(recipe, runs)
         store.add_all({table: runs.sql(f"from {table}") for table in ANCESTRY})
-    turn = Turn(recipe, run_id(recipe), 0, store, engines, home, None)
+    turn = Turn(recipe, store.known(run_id(recipe)), 0, store, engines, home, None)
     decided = history.decisions(store, turn.run)
     models = [asker.model for judge in recipe.judges for asker in askers(judge)]
     if len(decided):

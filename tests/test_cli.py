@@ -74,7 +74,7 @@ def happening(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Iterator[show.Eve
     sentence = {"run": RUN, "sentence": "small: 1 iterations, the policy is now abc", "store": "runs/flywheel.duckdb"}
     monkeypatch.setattr(show, "summary", lambda store, run: sentence)
     told: Any = Told()
-    return lambda: show.events(iter(STEPS), RUN, lambda: told)
+    return lambda: show.events(iter(STEPS), lambda: RUN, lambda: told)
 
 
 def shown(happening: Iterator[show.Event], terminal: bool = False, quiet: bool = False) -> str:

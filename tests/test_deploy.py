@@ -13,9 +13,9 @@ from flows import deploy
 from flywheel import history
 from flywheel.engines.toy import write_weights
 from flywheel.load import load, shipped
+from flywheel.recipe import run_id
 from flywheel.store import Store
 from flywheel.tables import content_id
-from flywheel.turn import run_id
 from tests.bars.kill import gone
 from tests.scheduled import ROOT, Server, family, holder, prefect_server, until
 

@@ -20,8 +20,8 @@ from flywheel import history
 from flywheel.engines.toy import write_weights
 from flywheel.errors import FlywheelError
 from flywheel.load import load
+from flywheel.recipe import run_id
 from flywheel.store import Store
-from flywheel.turn import run_id
 from tests.bars.kill import contents, descendants, differences, finish, gone
 
 if TYPE_CHECKING:

@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from flywheel.identity import MADE
+
 SPECIAL = re.compile(r"([\\`*_\[\]#!|<>~$&@]|:(?=//)|(?<=www)\.)", re.IGNORECASE)
 """What can be markup within a line: emphasis, code, links, pictures, HTML, tables, formulas, mentions, addresses."""
 UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029]")
@@ -46,7 +48,7 @@ def header(values: Mapping[str, Any]) -> str:
 def setting(value: Any) -> str:
     """A part of a recipe, from its JSON, as it is written in one: Sft(lr=1e-05, epochs=1); long texts are left out."""
     if isinstance(value, Mapping):
-        inner = {name: item for name, item in value.items() if name != "is" and item is not None}
+        inner = {name: item for name, item in value.items() if name not in MADE and item is not None}
         named = [f"{name}={setting(item)}" for name, item in inner.items() if len(setting(item)) <= 60]
         return f"{value.get('is', '')}({', '.join(named)})"
     if isinstance(value, (list, tuple)):

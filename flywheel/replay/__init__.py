@@ -95,7 +95,7 @@ class Plan:
         for past in self.pasts:
             examples, recipe = found.examples[past.turn.number], past.turn.recipe
             if len(examples):
-                known = provenance.examples(past.turn.store, examples["dataset"][0], recipe.judges[0].name)
+                known = provenance.examples(past.turn.store, examples["dataset"][0], past.turn.title(recipe.judges[0]))
                 _, rows = trl_rows(known, unpaired=isinstance(recipe.train, Kto))
                 rows.write_ndjson(folder / f"iteration-{past.turn.number}.jsonl")
                 rows.write_parquet(folder / f"iteration-{past.turn.number}.parquet")
@@ -103,8 +103,8 @@ class Plan:
     def _refuse_strangers(self) -> None:
         silent = []
         for past in self.pasts:
-            names = [judge.name for judge in past.turn.recipe.judges]
-            silent.append(list(past.silence(history.judged(past.turn.store, past.turn.id, names))))
+            judges = past.turn.titles(past.turn.recipe.judges)
+            silent.append(list(past.silence(history.judged(past.turn.store, past.turn.id, judges))))
         if all(silent):
             raise RecipeError(f"the recipe does not fit the answers of run {self.name}: {silent[0][0]}")
 

@@ -221,6 +221,6 @@ def told(recipe: str, heard: pl.DataFrame, words: pl.DataFrame) -> pl.DataFrame:
 def _name(described: dict[str, Any], voters: Sequence[str]) -> str | None:
     """Which of those who voted is the judge that a recipe describes: names begin with the type, then hash the rest."""
     kind = described.get("is")
-    exact = f"{kind}#{content_id(described)[:8]}"
+    exact = described.get("called") or f"{kind}#{content_id(described)[:8]}"  # as before names stood in the record
     alike = [name for name in voters if name == exact] or [name for name in voters if name.startswith(f"{kind}")]
     return next(iter(alike or voters), None)

@@ -98,7 +98,7 @@ class Past:
 
     def _votes(self, judge: AnyJudge) -> pl.DataFrame:
         """Its JUDGMENTS now."""
-        return excerpt.judgments(self.turn.store, self.answers).filter(judge=judge.name)
+        return excerpt.judgments(self.turn.store, self.answers).filter(judge=self.turn.title(judge))
 
     def _notes(self, judged: pl.DataFrame) -> Iterator[str]:
         """What a reader of the numbers should know."""
@@ -107,7 +107,7 @@ class Past:
         yield from self.silence(judged)
         for judge in self.turn.recipe.judges:
             mean = pl.col("score").mean().round(9)
-            before = self.heard.filter(judge=judge.name).group_by("generation").agg(before=mean)
+            before = self.heard.filter(judge=self.turn.title(judge)).group_by("generation").agg(before=mean)
             both = before.join(self._votes(judge).group_by("generation").agg(after=mean), on="generation")
             count = both.select(pl.col("before").ne_missing(pl.col("after")).sum()).item()
             if count:
@@ -133,7 +133,7 @@ def costs_of(
         if member.model is None:
             continue
         unknown = history.uncompared if isinstance(member, PairJudge) else history.unjudged
-        subjects = unknown(turn.store, checkpoint, draw, prompts, member.name)
+        subjects = unknown(turn.store, checkpoint, draw, prompts, turn.title(member))
         if only is not None:
             subjects = subjects.filter(pl.col("generation").is_in(only.implode()))
         questions = len({prompt_id(chat) for chat in member.ask(subjects)}) if len(subjects) else 0

@@ -23,9 +23,9 @@ import polars as pl
 from flywheel import history
 from flywheel.engines.toy import write_weights
 from flywheel.load import load
+from flywheel.recipe import run_id
 from flywheel.store import Store
 from flywheel.tables import content_id
-from flywheel.turn import run_id
 from tests.bars.kill import gone
 from tests.scheduled import Server, family, holder, prefect_server, until
 
