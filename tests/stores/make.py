@@ -3,9 +3,9 @@
     python -m tests.stores.make NAME ...      from a checkout of the commit that STORES names for them
     python -m tests.stores.make ids           writes ids.json
 
-For an earlier commit, whose tests lack this file: put that checkout's folder first on PYTHONPATH, and start this file by
-its path. A store is made in a temporary folder by the commands that STORES lists, with the files of `recipes` and a
-folder of toy weights in it. What is left is packed: the home without locks and without the datasets' Parquet files.
+For an earlier commit, whose tests lack this file: put that checkout's folder on PYTHONPATH, and start this file by its
+path. A store is made in a temporary folder by the commands that STORES lists, with the files of `recipes` and a folder
+of toy weights in it. What is left is packed: the home without locks and without the datasets' Parquet files.
 """
 
 import os
@@ -23,7 +23,7 @@ RECIPES = HERE / "recipes"
 HOME, WEIGHTS = "home", "toy-weights"
 TODAY = "974fa33"
 ROW_GROUP = 10240
-LEFT_OUT = ("locks", "datasets", ".new")
+LEFT_OUT = {"locks", "datasets", "__pycache__"}
 
 
 class Made(NamedTuple):
@@ -65,7 +65,7 @@ STORES: Mapping[str, Made] = {
     "meta-rewarding": Made("meta_rewarding_toy.py"),
     "waiting": Made("quickstart_toy.py", APPROVED, 1, commands=("!run", YES, "!run")),
     "stopped": Made("self_rewarding_lab_toy.py", ("batch=4",), 1, commands=("stop judge 2",)),
-    "scratch": Made("scratch_toy.py", (), -1, commands=("!run", "pretend", "stop examine 0")),
+    "scratch": Made("scratch_toy.py", (), -1, commands=("build", "stop examine 0")),
     "version-1": Made("toy", SUMS, commit="66528e8", schema=1),
     "version-2": Made("meta_rewarding_lab_toy.py", commit="672b7f2", schema=2),
     "version-3": Made("quickstart_toy.py", APPROVED, 1, "307d678", 3, ("!run", YES, "!run")),
@@ -109,8 +109,8 @@ def command_of(made: Made, command: str) -> int:
     verb, *words = command.removeprefix("!").split()
     if verb == "stop":
         return stop(made, words[0], int(words[1]))
-    if verb == "pretend":
-        return pretend()
+    if verb == "build":
+        return build(made)
     if verb == "run":
         words = [made.recipe, *(part for setting in made.settings for part in ("--set", setting)), *words]
         if "--iterations" not in words:
@@ -131,10 +131,17 @@ def stop(made: Made, step: str, iteration: int) -> int:
     return 0
 
 
-def pretend() -> int:
-    """Let the toy serve the model that was built."""
-    (built,) = (Path(HOME) / "checkpoints").iterdir()
-    shutil.copy(Path(WEIGHTS) / "toy.json", built)
+def build(made: Made) -> int:
+    """Build the model that the recipe starts from, and let the toy serve it."""
+    from flywheel.learn import build_scratch
+    from flywheel.load import load
+    from flywheel.recipe import describe
+    from flywheel.tables import content_id
+
+    base: Any = load(made.recipe).base
+    folder = Path(HOME) / "checkpoints" / content_id("scratch", describe(base))
+    build_scratch(base, folder)
+    shutil.copy(Path(WEIGHTS) / "toy.json", folder)
     return 0
 
 
@@ -159,7 +166,7 @@ def pack(folder: Path, archive: Path) -> None:
     with tarfile.open(archive, "w:xz", preset=9) as tar:
         for path in paths:
             name = path.relative_to(folder)
-            if name.parts[0] in ours or set(name.parts) & {"locks", "datasets", "__pycache__"}:
+            if name.parts[0] in ours or set(name.parts) & LEFT_OUT:
                 continue
             head = tarfile.TarInfo(name.as_posix())
             head.size, head.mode = path.stat().st_size, 0o644
