@@ -154,7 +154,7 @@ def write_hub_copy(folder: Path) -> None:
             [{"question": f"What is {n}+{n % 9}?", "answer": f"It is a sum.\n#### {n + n % 9}"} for n in numbers]
         )
 
-    DatasetDict({"train": rows(range(20, 26)), "test": rows(range(50, 56))}).save_to_disk(str(folder))
+    DatasetDict({"train": rows(range(20, 28)), "test": rows(range(50, 62))}).save_to_disk(str(folder))
 
 
 def pack(folder: Path, archive: Path) -> None:
