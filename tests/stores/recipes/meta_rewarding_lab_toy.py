@@ -1,0 +1,16 @@
+"""Meta-Rewarding in the lab as it is shipped, with the problems and the wordings of `self_rewarding_lab_toy`."""
+
+from dataclasses import replace
+
+from self_rewarding_lab_toy import duel
+from self_rewarding_lab_toy import recipe as self_rewarding
+
+from flywheel.load import load
+from flywheel.recipe import Recipe
+
+
+def recipe(iteration: int) -> Recipe:
+    """What changes from one iteration to the next is as shipped."""
+    shipped = load("meta-rewarding-lab", iteration)
+    meta = replace(shipped.meta, judge=duel) if shipped.meta else None
+    return replace(self_rewarding, name=shipped.name, meta=meta, pick=shipped.pick)
