@@ -6,12 +6,13 @@ a part at hand. The new id becomes an alias of it, once: when a part changes lat
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from functools import cached_property
 from typing import Any
 
 import polars as pl
 
-from flywheel.identity import describe, names, parts, title
+from flywheel.identity import as_before, describe, is_part, names, parts, title
 from flywheel.identity.changes import changes
 from flywheel.recipe import OPERATIONAL, Judge, Panel, Proposer, Recipe, Sampling, Scratch, Training
 from flywheel.store import Store
@@ -19,19 +20,22 @@ from flywheel.tables import ALIASES, content_id, now
 
 WHOLE = 5
 """The first schema version whose ids leave out defaults."""
+SAID = ("judgments", "comparisons")
 Found = Iterator[tuple[str, str, str]]
 """An old id, the new one, and what they are of."""
 
 
-def adopt(recipe: Recipe, store: Store) -> None:
-    """Let the ids of a recipe and its parts stand for those that an older program gave the same ones in this store."""
+def adopt(recipe: Recipe, store: Store, *more: Store) -> None:
+    """Let the ids of a recipe and its parts stand for those that an older program gave the same ones in this store, and
+    the names of its judges for those in `more`.
+    """
     versions = store.sql("select min(version) as first from schema_version")["first"][0]
     if versions >= WHOLE:
         return
     known = store.sql("select old, new from aliases")
     old_ids, new_ids = set(known["old"]), set(known["new"])
     rows = []
-    for old, new, what in _found(recipe, _Record(store)):
+    for old, new, what in _found(recipe, _Record(store, *more)):
         if old != new and old not in old_ids and new not in new_ids:
             why = f"{what}: made before ids left out what is at its default and held the code of users' parts"
             rows.append({"old": old, "new": new, "why": why, "created_at": now()})
@@ -42,11 +46,16 @@ def adopt(recipe: Recipe, store: Store) -> None:
 class _Record:
     """What the store holds of recipes that ran."""
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    def __init__(self, store: Store, *more: Store) -> None:
+        self.store, self.stores = store, (store, *more)
         self.runs = store.sql("select id, recipe, seed from runs order by created_at").to_dicts()
         later = store.sql("select distinct recipe from iterations")["recipe"]
         self.recipes = [json.loads(text) for text in dict.fromkeys([*(row["recipe"] for row in self.runs), *later])]
+
+    @cached_property
+    def judges(self) -> set[str]:
+        named = (store.sql(f"select distinct judge from {table}") for store in self.stores for table in SAID)
+        return {name for frame in named for name in frame["judge"]}
 
     @cached_property
     def draws(self) -> list[dict[str, Any]]:
@@ -63,7 +72,8 @@ class _Record:
 
     def descriptions(self, part: Any) -> list[Any]:
         """What recipes say of a part that is this one, each once."""
-        same = [old for old in _all(self.recipes) if old.get("is") in names(type(part)) and not _other(part, old)]
+        alike = [old for old in _all(self.recipes) if old.get("is") in names(type(part))]
+        same = [old for old in alike if not _other(part, old)] or [_with_fields(part, old) for old in alike]
         return list({json.dumps(old): old for old in same}.values())
 
 
@@ -73,6 +83,19 @@ def _all(value: Any) -> Iterator[dict[str, Any]]:
         yield value
     for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         yield from _all(inner)
+
+
+def _with_fields(part: Any, old: dict[str, Any]) -> dict[str, Any]:
+    """How an older program, which described a part of this kind so, would have described this one."""
+    told = dict(old)
+    for field in fields(part):
+        for name in (name for name in names(field) if name in old):
+            value = getattr(part, field.name)
+            if is_part(value) and isinstance(old[name], dict) and old[name].get("is") in names(type(value)):
+                told[name] = _with_fields(value, old[name])
+            elif not is_part(value):
+                told[name] = list(value) if isinstance(value, tuple) else value
+    return told
 
 
 def _other(part: Any, old: Any, but: Sequence[str] = ()) -> bool:
@@ -105,13 +128,16 @@ def _of_part(part: Any, old: dict[str, Any], recipe: Recipe, record: _Record) ->
             if draw["id"] == content_id("draw", old, draw["seed"], draw["engine"]):
                 yield draw["id"], content_id("draw", describe(part), draw["seed"], draw["engine"]), "draw"
     elif isinstance(part, Scratch):
-        yield content_id("scratch", old), content_id("scratch", describe(part)), "checkpoint"
+        id = content_id("scratch", old)
+        if len(record.store.sql("select 1 from checkpoints where id = $id", {"id": id})):
+            yield id, content_id("scratch", describe(part)), "checkpoint"
     elif isinstance(part, Training):
         yield from _trained(part, old, record)
     else:
-        kind = names(type(part))[0]
-        own = f"{kind}#{content_id(old)[:8]}" if part.name.startswith(f"{kind}#") else part.name
-        yield own, title(part), "judge"
+        with as_before(part, old):
+            own = part.name
+        if own in record.judges:
+            yield own, title(part), "judge"
         if part == recipe.exam.judge:
             yield from _examined(part, old, record)
 

@@ -101,14 +101,19 @@ def run(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As in sampling.n=4; can be repeated.")
     ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Anew beside what is there, with other dice.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Only the last line.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object per step and iteration.")] = False,
 ) -> None:
     """Turn the wheel. What is in the store is not made again, so the same command goes on where it stopped."""
     from flywheel.load import load
-    from flywheel.runs import run_in
+    from flywheel.runs import fresh_seed, run_in
 
     overrides = (*(settings or ()), *((f"engine={engine}",) if engine else ()))
+    if fresh:
+        seed = fresh_seed(load(recipe, overrides=overrides), home)
+        overrides = (*overrides, f"seed={seed}")
+        typer.echo(f"a fresh run with seed={seed}: with --set seed={seed} instead of --fresh it goes on", err=True)
     recipe_at = partial(load, recipe, overrides=overrides)
     while True:
         try:

@@ -1,6 +1,5 @@
 """From a name or a path to a recipe."""
 
-import dataclasses
 import importlib.util
 import re
 import sys
@@ -13,7 +12,8 @@ from typing import Any
 import flywheel.recipe
 from flywheel.check import check
 from flywheel.errors import FlywheelError, RecipeError
-from flywheel.overrides import override, unknown
+from flywheel.identity.shipped import recorded
+from flywheel.overrides import override, unknown, unknown_field
 from flywheel.recipe import Recipe
 
 __all__ = ["check", "load", "shipped"]
@@ -88,10 +88,23 @@ def _blame(path: Path, error: Exception) -> FlywheelError:
 
 
 def _meant(error: Exception, names: dict[str, Any]) -> str:
+    if isinstance(error, ImportError):
+        return f"{type(error).__name__}: {error}{_moved(error)}"
     found = UNEXPECTED.match(str(error))
     if not found:
         return f"{type(error).__name__}: {error}"
     kind, field = found.groups()
     known = names.get(kind) or getattr(flywheel.recipe, kind, None)
-    fields = [f.name for f in dataclasses.fields(known)] if dataclasses.is_dataclass(known) else []
-    return f"{kind} has no field {field!r}{unknown(field, fields)}"
+    return f"{kind} has no field {field!r}{unknown_field(known, field)}"
+
+
+def _moved(error: ImportError) -> str:
+    """Where a shipped part of the name that was asked for is now, or what it is called."""
+    wanted = re.search(r"cannot import name '(\w+)'", str(error))
+    name = wanted[1] if wanted else ""
+    for now, part in recorded().items():
+        if name == now or name in part["before"]:
+            return f": it is now {now} in {part['module']}"
+    parts = sorted(now for now, part in recorded().items() if error.name in part["modules"])
+    homes = {now: recorded()[now]["module"] for now in parts}
+    return f": {', '.join(f'{now} is in {home} now' for now, home in homes.items())}" if homes else ""

@@ -78,6 +78,13 @@ def unknown(name: str, known: Sequence[str], kind: str = "Fields") -> str:
     return (f"; did you mean {close[0]!r}?" if close else ".") + f" {kind}: {', '.join(known)}"
 
 
+def unknown_field(kind: Any, name: str) -> str:
+    """What a field is called now, or what was probably meant, and what there is."""
+    fields = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
+    now = [field.name for field in fields if name in field.metadata.get("known_as", ())]
+    return f": it is called {now[0]!r} now" if now else unknown(name, [field.name for field in fields])
+
+
 def _set(part: Any, key: str, path: Sequence[str], text: str) -> Any:
     name, rest = path[0], path[1:]
     if isinstance(part, tuple):
@@ -91,7 +98,7 @@ def _set(part: Any, key: str, path: Sequence[str], text: str) -> Any:
         raise RecipeError(f"{key!r} cannot be set: {_above(key, path)} is {part!r}, which has no fields")
     fields = annotations(part)
     if name not in fields:
-        raise RecipeError(f"recipe has no field {key!r}{unknown(name, list(fields))}")
+        raise RecipeError(f"recipe has no field {key!r}{unknown_field(part, name)}")
     changed = _set(_start(part, name, fields), key, rest, text) if rest else _read(text, fields[name], key)
     try:
         return dataclasses.replace(part, **{name: changed})

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 from flywheel.adopt import adopt
 from flywheel.identity import describe
@@ -13,6 +14,8 @@ from flywheel.store import Store
 from flywheel.tables import content_id
 
 RecipeAt = Callable[[int], Recipe]
+FAR = 1000
+"""More iterations than a run has: between the seeds of two runs of a name."""
 
 
 def run_in(recipe_at: RecipeAt, store: Store) -> str:
@@ -69,3 +72,12 @@ def _since_last(recipe_at: RecipeAt, store: Store) -> Iterator[str]:
             since = "iteration 0" if step == "warm_start" else f"the {step} step of iteration {number}"
             yield f"{'; '.join(map(str, found))}: other than in run {id}, so from {since} on it is made again"
             return
+
+
+def fresh_seed(recipe: Recipe, home: Path) -> int:
+    """A seed that no run of this name has had. Iterations count up from it, so it is far from theirs."""
+    place = home / "flywheel.duckdb"
+    if not place.exists():
+        return recipe.seed
+    seeds = Store(place).sql("select max(seed) as seed from runs where name = $name", {"name": recipe.name})["seed"]
+    return recipe.seed if seeds[0] is None else int(seeds[0]) + FAR

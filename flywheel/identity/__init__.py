@@ -11,10 +11,13 @@ and modules can move. A part or field that gets another name says so, and keeps 
 A shipped part has a `version: ClassVar[int]`, which is raised when it means something else; without it that is 1.
 """
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from flywheel.identity.reach import code_of
@@ -75,6 +78,31 @@ def meaning(kind: Any) -> dict[str, Any]:
     return {"version": version(kind)} if version(kind) != 1 else {}
 
 
+_BEFORE: ContextVar[Mapping[int, Any]] = ContextVar("before", default=MappingProxyType({}))
+
+
+@contextlib.contextmanager
+def as_before(part: Any, old: Any) -> Iterator[None]:
+    """Meanwhile a part and those in it are called as by an older program, which described them so."""
+    known = _BEFORE.set(dict(_pairs(part, old)))
+    try:
+        yield
+    finally:
+        _BEFORE.reset(known)
+
+
+def _pairs(value: Any, old: Any) -> Iterator[tuple[int, Any]]:
+    """Each part in a value with its description."""
+    if is_part(value) and isinstance(old, dict):
+        yield id(value), old
+        for field in dataclasses.fields(value):
+            for name in names(field):
+                yield from _pairs(getattr(value, field.name), old.get(name))
+    elif isinstance(value, (tuple, list)) and isinstance(old, list):
+        for item, described in zip(value, old, strict=False):
+            yield from _pairs(item, described)
+
+
 def describe(value: Any, whole: bool = False) -> Any:
     """A JSON value that is the same for what means the same, all the way down; `whole` is for the record, and has what
     is at its default and how judges are called, too.
@@ -82,13 +110,7 @@ def describe(value: Any, whole: bool = False) -> Any:
     TypeError for what cannot be part of a recipe.
     """
     if is_part(value):
-        kind, fields = type(value), {}
-        for field in dataclasses.fields(value):
-            item = getattr(value, field.name)
-            if whole or item != default(field):
-                fields[names(field)[0]] = describe(item, whole)
-        called = {"called": title(value)} if whole and hasattr(value, "name") and "name" not in fields else {}
-        return {"is": names(kind)[0], **meaning(kind), **called, **fields}
+        return _BEFORE.get().get(id(value)) or _describe_part(value, whole)
     if isinstance(value, Mapping):
         return {str(key): describe(item, whole) for key, item in sorted(value.items())}
     if isinstance(value, (tuple, list)):
@@ -102,6 +124,16 @@ def describe(value: Any, whole: bool = False) -> Any:
     if callable(value) and hasattr(value, "__qualname__"):
         return {"is": names(value)[0], **meaning(value)}
     raise TypeError(f"{value!r} cannot be part of a recipe: use frozen dataclasses, functions and plain values")
+
+
+def _describe_part(part: Any, whole: bool) -> dict[str, Any]:
+    kind, fields = type(part), {}
+    for field in dataclasses.fields(part):
+        item = getattr(part, field.name)
+        if whole or item != default(field):
+            fields[names(field)[0]] = describe(item, whole)
+    called = {"called": title(part)} if whole and hasattr(part, "name") and "name" not in fields else {}
+    return {"is": names(kind)[0], **meaning(kind), **called, **fields}
 
 
 def describe_text(value: Any) -> str:

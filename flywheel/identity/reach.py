@@ -120,7 +120,7 @@ class _Reach:
             self.follow(default, f"{function.__qualname__}.{place}")
 
     def _names(self, names: set[str], known: Mapping[str, Any]) -> None:
-        for name in sorted(names & known.keys()):
+        for name in sorted(names & known.keys() - {"__file__", "__name__"}):  # where it lives says nothing
             self.follow(known[name], name)
 
     def _class(self, kind: type) -> None:

@@ -23,7 +23,7 @@ RECORD = Path(__file__).with_name("shipped.json")
 
 @functools.cache
 def recorded() -> Mapping[str, Mapping[str, Any]]:
-    """Module, version and code of each shipped part, by its name."""
+    """Of each shipped part, by its name: module, version, code, names before (the oldest first) and modules before."""
     return dict(json.loads(RECORD.read_text(encoding="utf-8")))
 
 
@@ -54,7 +54,12 @@ def found() -> dict[str, dict[str, Any]]:
             if isinstance(kind, type) and is_dataclass(kind) and module_of(kind) == module.__name__:
                 kinds[names(kind)[-1]] = kind
     return {
-        name: {"module": module_of(kind), "version": version(kind), "code": code_of(kind).hash}
+        name: {
+            "module": module_of(kind),
+            "version": version(kind),
+            "code": code_of(kind).hash,
+            "before": list(names(kind)[:-1]),
+        }
         for name, kind in sorted(kinds.items())
     }
 
@@ -72,7 +77,12 @@ def _modules() -> list[str]:
 if __name__ == "__main__":
     before = recorded() if RECORD.exists() else {}
     after = found()
-    RECORD.write_text(json.dumps(after, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    for name, part in after.items():  # where it was before, for recipes that look for it there
+        old = before.get(name, {"modules": [], "module": part["module"]})
+        moved = {*old.get("modules", ()), old["module"]} - {part["module"]}
+        part["modules"] = sorted(moved)
+    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(part, sort_keys=True)}" for name, part in after.items())
+    RECORD.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
     for name in sorted({*before, *after}):
         if before.get(name) != after.get(name):
             print(f"{name}: was {before.get(name)}, is {after.get(name)}", file=sys.stderr)

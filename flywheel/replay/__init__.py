@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from flywheel import history
+from flywheel.adopt import adopt
 from flywheel.engines import Engines, open_engine
 from flywheel.errors import FlywheelError, RecipeError
 from flywheel.exchange import provenance
@@ -144,7 +145,8 @@ def planned(
         engines = stack.enter_context(contextlib.closing(Engines(open_engine(recipes[0].engine))))
         pasts = []
         for row, recipe in zip(rows, recipes, strict=True):
-            kept = Store(home / REPLAYS) if any(said_by_models(recipe).values()) else None
+            adopt(recipe, record, *([Store(home / REPLAYS)] if (home / REPLAYS).exists() else []))
+            kept = Store(home / REPLAYS) if any(said_by_models(recipe, record).values()) else None
             draft, answers = drafted(folder / f"{row['number']}.duckdb", record, kept, row["id"], recipe)
             turn = Turn(recipe, id, row["number"], draft, engines, home, row["policy"])
             heard = excerpt.judgments(record, answers)

@@ -6,9 +6,11 @@ from pathlib import Path
 import polars as pl
 
 from flywheel.check import askers
+from flywheel.identity import title
 from flywheel.recipe import Judge, PairJudge, Recipe
 from flywheel.replay import excerpt
 from flywheel.store import Store
+from flywheel.tables import ALIASES
 
 
 class Draft(Store):
@@ -34,7 +36,8 @@ class Draft(Store):
 def drafted(path: Path, record: Store, kept: Store | None, iteration: str, recipe: Recipe) -> tuple[Draft, list[str]]:
     """A draft with the answers of an iteration and what models have said of them, and of what they said, as far as the
     recipe's judges are those; and the answers' ids, in order."""
-    models, draft = said_by_models(recipe), Store(path)
+    models, draft = said_by_models(recipe, record), Store(path)
+    draft.add("aliases", record.sql("from aliases").cast(ALIASES))
     with record.reading():  # questions in a row are quick as long as the file is open
         answers = excerpt.answers(record, iteration)
         ids = answers["generations"]["id"].to_list()
@@ -59,13 +62,17 @@ def _said(store: Store, about: Sequence[str], models: Mapping[str, Collection[st
     return {**frames, **excerpt.generations(store, traces.to_list())}
 
 
-def said_by_models(recipe: Recipe) -> dict[str, list[str]]:
-    """The names of the recipe's judges that ask models, by the table that holds what these say.
+def said_by_models(recipe: Recipe, record: Store) -> dict[str, list[str]]:
+    """The names in the record of the recipe's judges that ask models, by the table that holds what these say.
 
     A pair judge's ratings are not said by a model: they are worked out of its comparisons.
     """
     judges: list[Judge] = [asker for judge in recipe.judges for asker in askers(judge)]
     judges += askers(recipe.meta.judge) if recipe.meta else ()
     models = [judge for judge in judges if judge.model]
-    pair = [judge.name for judge in models if isinstance(judge, PairJudge)]
-    return {"judgments": [judge.name for judge in models if judge.name not in pair], "comparisons": pair}
+    pairs = [isinstance(judge, PairJudge) for judge in models]
+    titles = [record.known(title(judge)) for judge in models]
+    return {
+        "judgments": [title for title, pair in zip(titles, pairs, strict=True) if not pair],
+        "comparisons": [title for title, pair in zip(titles, pairs, strict=True) if pair],
+    }
