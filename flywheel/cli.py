@@ -39,7 +39,8 @@ QUIET = {  # nothing that runs here reports home
 
 
 class Boundary(TyperGroup):
-    """Where errors end: one that a user can cause is told in its own words; any other is a bug, with its traceback."""
+    """Where errors end: one that a user can cause is told in its own words, one in a user's part with its line; any other
+    is a bug, with its traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
@@ -54,6 +55,14 @@ class Boundary(TyperGroup):
         except BrokenPipeError:  # the reader of our output has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
+        except Exception as error:
+            from flywheel.identity.source import users_line
+
+            place = users_line(error)
+            if place is None:
+                raise
+            typer.echo(f"error: {place}: {type(error).__name__}: {error}", err=True)
+            raise typer.Exit(FAILED) from None
 
 
 app = typer.Typer(

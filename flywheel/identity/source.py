@@ -7,6 +7,7 @@ import importlib.util
 import site
 import sys
 import sysconfig
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType, FunctionType
@@ -44,9 +45,20 @@ def shipped_in(module: str) -> str | None:
 def is_local(module: str) -> bool:
     """Whether a module is neither installed nor ours: a file of the user's, or the prompt."""
     file = file_of(module)
-    if file is None:
-        return module == "__main__"
-    return not any(file.is_relative_to(folder) for folder in INSTALLED) and shipped_in(module) is None
+    return module == "__main__" if file is None else _is_users(file)
+
+
+def _is_users(file: Path) -> bool:
+    return not any(file.is_relative_to(folder) for folder in (*INSTALLED, *SHIPPED))
+
+
+def users_line(error: BaseException) -> str | None:
+    """The file of a user's, and the line in it, that an error comes from; None if none has a part in it."""
+    steps = [(Path(frame.f_code.co_filename), line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    users = [
+        (file, line) for file, line in steps if file.suffix == ".py" and file.is_file() and _is_users(file.resolve())
+    ]
+    return f"{users[-1][0]}, line {users[-1][1]}" if users else None
 
 
 def tree_of(file: Path) -> ast.Module | None:
