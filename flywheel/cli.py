@@ -39,8 +39,8 @@ QUIET = {  # nothing that runs here reports home
 
 
 class Boundary(TyperGroup):
-    """Where errors end: one that a user can cause is told in its own words, one in a user's part with its line; any other
-    is a bug, with its traceback."""
+    """Where errors end: one that a user can cause is told in its own words, one in a user's part with its line;
+    any other is a bug, with its traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""

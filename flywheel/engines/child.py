@@ -119,4 +119,4 @@ def with_our_path(environment: dict[str, str]) -> dict[str, str]:
     """This very package is what the child imports, installed or not, whatever the working directory."""
     ours = str(Path(flywheel.__file__).resolve().parents[1])
     path = [ours, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
-    return {**environment, "PYTHONPATH": os.pathsep.join(path)}
+    return {**environment, "PYTHONPATH": os.pathsep.join(path), "PYTHONSAFEPATH": "1"}

@@ -196,7 +196,7 @@ def _environment() -> dict[str, str]:
     paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     quiet = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TRANSFORMERS_VERBOSITY": "error"}
     quiet["TQDM_DISABLE"] = "1"  # its bars would crowd the log
-    return {**quiet, **os.environ, "PYTHONPATH": paths}
+    return {**quiet, **os.environ, "PYTHONPATH": paths, "PYTHONSAFEPATH": "1"}  # nothing of the current folder
 
 
 def _watch(child: "subprocess.Popen[Any]", path: Path) -> Iterator[TrainingProgress]:
