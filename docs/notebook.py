@@ -20,7 +20,8 @@ def _():
 
     from flywheel.errors import FlywheelError
     from flywheel.home import open_store
-    from flywheel.show import find_run, summary
+    from flywheel.lookup import find_run
+    from flywheel.show import summary
 
     return Figure, FlywheelError, Path, find_run, mo, open_store, pl, summary
 
@@ -31,8 +32,8 @@ def _(FlywheelError, Path, find_run, mo, open_store, summary):
     out = Path(str(_told["out"])) if "out" in _told else None
     try:
         store = open_store(Path(str(_told.get("home") or "runs")))
-        run, name = find_run(store, str(_told["run"]) if "run" in _told else None)
-        _words = summary(store, run)["sentence"]
+        run, name, _which = find_run(store, str(_told["run"]) if "run" in _told else None)
+        _words = "\n\n".join(filter(None, (_which, summary(store, run)["sentence"])))
         _wrong = None
     except FlywheelError as _error:
         _wrong = str(_error)

@@ -40,7 +40,7 @@ from flywheel.load import load
 from flywheel.recipe import Recipe
 from flywheel.steps import START, STEPS, Step, recorded
 from flywheel.store import Store
-from flywheel.turn import Turn, begin, note_event, turns
+from flywheel.turn import Turn, note_event, run_id, turns
 
 RETRIES = 4
 RETRY_SECONDS = 5.0
@@ -121,7 +121,7 @@ def turn_once(turn: Turn, minutes: float | None) -> str | None:
 
 def last_decided(recipe: Recipe, store: Store) -> int:
     """Number of the run's last iteration with a decision; 0 if there is none."""
-    return max(history.decisions(store, begin(recipe, store))["number"], default=0)
+    return max(history.decisions(store, run_id(recipe))["number"], default=0)
 
 
 def goal(recipe: Recipe, store: Store, more: int) -> int:

@@ -1,8 +1,27 @@
-"""What a human is shown of an iteration, and said of it, in SQL. Each question gives a Polars frame; none writes."""
+"""What a human names and is shown of runs, and said of them, in SQL. None of the questions writes."""
 
 import polars as pl
 
 from flywheel.store import Store
+
+
+def runs(store: Store) -> pl.DataFrame:
+    """Every run, the newest last: `id`, `name`, `begun`, `decided`, the number of its last iteration with a decision or
+    NULL, and `waits`, whether a promotion of it waits for a human."""
+    query = """
+        select r.id, r.name, r.created_at as begun, max(i.number) filter (d.iteration is not null) as decided,
+               coalesce(bool_or(a.iteration is not null), false) as waits
+        from runs r left join iterations i on i.run = r.id left join decisions d on d.iteration = i.id
+        left join (select iteration from approvals group by iteration, candidate having bool_and(status = 'asked')) a
+        on a.iteration = i.id
+        group by r.id, r.name, r.created_at order by r.created_at, min(r.rowid)"""
+    return store.sql(query)
+
+
+def ids(store: Store, table: str, start: str) -> list[str]:
+    """The ids of a table that begin so, in order."""
+    found = store.sql(f"select distinct id from {table} where starts_with(id, $start) order by id", {"start": start})
+    return found["id"].to_list()
 
 
 def verdict(store: Store, iteration: str, candidate: str) -> tuple[str, str, str | None] | None:

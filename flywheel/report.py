@@ -12,7 +12,8 @@ import polars as pl
 
 from flywheel import history
 from flywheel.exam import bootstrap
-from flywheel.show import find_run, summary
+from flywheel.lookup import find_run, short_id
+from flywheel.show import summary
 from flywheel.store import Store
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; font-size: 13px
 
 def write(store: Store, home: Path, run: str | None = None) -> Path:
     """Write the report of a run, given by name or id (the latest one of that name; of all if None); gives its path."""
-    id, name = find_run(store, run)
+    id, name, _ = find_run(store, run)
     told, decided = summary(store, id), history.decisions(store, id)
     judged = store.sql("from judged where run = $run", {"run": id})
     parts = [
@@ -60,7 +61,7 @@ def write(store: Store, home: Path, run: str | None = None) -> Path:
         "<h2>Answers that trained, beside others to the same prompt</h2>",
         _table(_samples(store, decided, judged), ("prompt", "chosen", "not chosen")),
     ]
-    path = home / "reports" / f"{name}-{id[:8]}.html"
+    path = home / "reports" / f"{name}-{short_id(store, 'run', id)}.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(name)}</title>'
     path.write_text(f"{head}<style>{STYLE}</style>\n" + "\n".join(parts) + "</html>\n", encoding="utf-8")
