@@ -59,7 +59,8 @@ def _difference(row: Row) -> str:
 
 
 def _kept(row: Row) -> str:
-    return f"{row['kept']}/{row['generated']}" if row.get("generated") else "-"
+    kept = "-" if row.get("kept") is None else row["kept"]  # nothing is selected as long as judges are at work
+    return f"{kept}/{row['generated']}" if row.get("generated") else "-"
 
 
 COLUMNS = (

@@ -19,6 +19,11 @@ from flywheel.store import Store
 
 Format = Literal["jsonl", "parquet", "hub"]
 FORMATS: tuple[Format, ...] = ("jsonl", "parquet", "hub")
+OTHER_FILES = (
+    *("csv", "tsv", "json", "ndjson", "txt", "md", "yaml", "yml", "xls", "xlsx", "arrow", "feather", "pq", "db"),
+    *("gz", "bz2", "xz", "zst", "zip", "tar"),
+)
+"""Endings of files that are not made of a dataset, so that nobody gets a folder of such a name."""
 SHARD = 100_000
 """Rows of a Parquet file of a `hub` folder."""
 LINEAGE = ("weight", "origin", "prompt_id", "generations", "checkpoints", "scores")
@@ -47,7 +52,7 @@ def export_dataset(
 ) -> Exported:
     """Write a dataset, named as `find_dataset` takes it. The format is told by the path's ending where none is
     given: .jsonl, .parquet, or a folder. Raises FlywheelError; a path that is there is never overwritten."""
-    form = form or next((each for each in FORMATS if path.suffix == f".{each}"), "hub")
+    form = form or _told_by(path)
     id = find_dataset(store, target).id
     judge = provenance.first_judge(store, id)
     examples = provenance.examples(store, id, judge)
@@ -68,6 +73,17 @@ def export_dataset(
 
     _appear(path, write)
     return Exported(id, path, f"{len(rows)} rows of dataset {id} as {shape}")
+
+
+def _told_by(path: Path) -> Format:
+    """The format that a path's ending tells, a folder's if none; FlywheelError for that of another kind of file."""
+    ending = path.suffix.lower().removeprefix(".")
+    if ending in OTHER_FILES:
+        raise FlywheelError(
+            f"{path} cannot be written: a dataset is a .jsonl file, a .parquet file or a hub folder, not .{ending}; "
+            "--format says which of them, whatever the path"
+        )
+    return next((each for each in FORMATS if ending == each), "hub")
 
 
 def trl_rows(examples: pl.DataFrame, unpaired: bool) -> tuple[Shape, pl.DataFrame]:

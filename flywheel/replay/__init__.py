@@ -74,8 +74,8 @@ class Plan:
 
     def replay(self) -> Replay:
         """What comes out. RecipeError if that is nothing, because no answer could be judged at all."""
-        gold = excerpt.gold_judge(self.record, self.run)
-        found = [past.difference(self.record, gold) for past in self.pasts]
+        gold, examiners = excerpt.gold_judge(self.record, self.run), excerpt.examiners(self.record, self.run)
+        found = [past.difference(self.record, gold, examiners) for past in self.pasts]
         iterations = pl.concat(each.iteration for each in found)
         if iterations["trained"].sum() and not iterations["would_train"].sum():
             self._refuse_strangers()
