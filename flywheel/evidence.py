@@ -62,19 +62,26 @@ def flipped(store: Store, candidate: str, incumbent: str, exam: str, limit: int)
 
 def beside(store: Store, iteration: str, limit: int) -> pl.DataFrame:
     """Answers that train beside others to the same prompt: `question`, `chosen`, `other`, and `paired`, whether the
-    other is the rejected one of the row; else it is one that a filter dropped. One row for each prompt."""
+    other is the rejected one of the row, or one that trains as a bad one; else it is one that a filter dropped, of
+    another text than all that train. One row for each prompt."""
     query = """
         with trained as (
-            select e.position, e.prompt, e.chat, e.chosen, e.rejected from examples e
-            join iteration_datasets x on x.dataset = e.dataset where x.iteration = $iteration
-            qualify row_number() over (partition by e.prompt order by e.position) = 1),
+            select e.position, e.prompt, e.chat, e.chosen, e.rejected, e.weight, e.generations from examples e
+            join iteration_datasets x on x.dataset = e.dataset where x.iteration = $iteration),
+        good as (
+            select * from trained where weight > 0
+            qualify row_number() over (partition by prompt order by position) = 1),
+        bad as (select prompt, arg_min(chosen, position) as text from trained where weight <= 0 group by prompt),
         dropped as (
             select g.prompt, arg_min(g.text, g.index) as text from iterations i
             join selections s on s.iteration = i.id and not s.kept
             join generations g on g.id = s.generation and g.checkpoint = i.policy and g.draw = i.draw
-            where i.id = $iteration and g.prompt in (select prompt from trained) group by g.prompt)
-        select t.chat[-1].content as question, t.chosen, coalesce(t.rejected, d.text) as other,
-               t.rejected is not null as paired
-        from trained t left join dropped d on d.prompt = t.prompt
+            where i.id = $iteration and g.prompt in (select prompt from good)
+            and g.id not in (select unnest(generations) from trained)
+            and (g.prompt, trim(g.text, $blank)) not in (select (prompt, trim(chosen, $blank)) from trained)
+            group by g.prompt)
+        select t.chat[-1].content as question, t.chosen, coalesce(t.rejected, b.text, d.text) as other,
+               coalesce(t.rejected, b.text) is not null as paired
+        from good t left join bad b on b.prompt = t.prompt left join dropped d on d.prompt = t.prompt
         where other is not null order by t.position limit $limit"""
-    return store.sql(query, {"iteration": iteration, "limit": limit})
+    return store.sql(query, {"iteration": iteration, "limit": limit, "blank": " \t\r\n"})
