@@ -120,6 +120,9 @@ def _default(part: Mapping[str, Any], name: str, value: Any) -> bool:
     """Whether a field has its default, as far as the part is one of `flywheel.recipe`."""
     kind = vars(flywheel.recipe).get(str(part.get("is")))
     fields = {field.name: field for field in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else {}
-    if name not in fields or fields[name].default is dataclasses.MISSING:
+    if name not in fields:
         return False
-    return spelled(flywheel.recipe.describe(fields[name].default)) == spelled(value)
+    default, made = fields[name].default, fields[name].default_factory
+    if made is not dataclasses.MISSING:
+        default = made()
+    return default is not dataclasses.MISSING and spelled(flywheel.recipe.describe(default)) == spelled(value)

@@ -185,7 +185,7 @@ def _with_reason(rows: pl.DataFrame, side: Side) -> pl.Series:
     for generations in rows["generations"]:
         why = next((dropped[one] for one in generations if one in dropped), None)
         where = "passed the filters, but was not picked" if seen & set(generations) else "not picked"
-        if generations and picked.issuperset(generations):
+        if len(generations) and picked.issuperset(generations):
             where = "was picked, but for another row"
         reasons.append(why or where)
     return pl.Series(reasons, dtype=pl.String)
