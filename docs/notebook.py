@@ -20,7 +20,8 @@ def _():
 
     from flywheel.errors import FlywheelError
     from flywheel.home import open_store
-    from flywheel.show import find_run, summary
+    from flywheel.lookup import find_run
+    from flywheel.show import summary
 
     return Figure, FlywheelError, Path, find_run, mo, open_store, pl, summary
 
@@ -31,8 +32,8 @@ def _(FlywheelError, Path, find_run, mo, open_store, summary):
     out = Path(str(_told["out"])) if "out" in _told else None
     try:
         store = open_store(Path(str(_told.get("home") or "runs")))
-        run, name = find_run(store, str(_told["run"]) if "run" in _told else None)
-        _words = summary(store, run)["sentence"]
+        run, name, _which = find_run(store, str(_told["run"]) if "run" in _told else None)
+        _words = "\n\n".join(filter(None, (_which, summary(store, run)["sentence"])))
         _wrong = None
     except FlywheelError as _error:
         _wrong = str(_error)
@@ -208,14 +209,15 @@ def _(ask, mo, nothing, section):
 with newest as (
     select d.dataset, i.policy, i.draw from iteration_datasets d join iterations i on i.id = d.iteration
     where i.run = $run order by i.number desc limit 1),
+trained as (select e.* from examples e join newest n on n.dataset = e.dataset),
 others as (
-    select j.prompt, arg_min(j.text, coalesce(j.score, -1)) as text from judged j, newest
-    where j.run = $run and j.generation not in (
-        select unnest(e.generations) from examples e where e.dataset = newest.dataset)
+    select j.prompt, arg_min(j.text, coalesce(j.score, -1)) as text from judged j
+    where j.run = $run and j.generation not in (select unnest(generations) from trained)
+    and (j.prompt, trim(j.text)) not in (select (prompt, trim(chosen)) from trained)
     group by j.prompt)
-select e.chat[-1].content as prompt, e.chosen, coalesce(e.rejected, o.text) as other
-from examples e join newest n on n.dataset = e.dataset left join others o on o.prompt = e.prompt
-where coalesce(e.rejected, o.text) is not null order by e.position limit 5
+select t.chat[-1].content as prompt, t.chosen, coalesce(t.rejected, o.text) as other
+from trained t left join others o on o.prompt = t.prompt
+where t.weight > 0 and coalesce(t.rejected, o.text) is not null order by t.position limit 5
 """
     _rows = ask(_question)
 

@@ -10,7 +10,7 @@ from flywheel import history
 from flywheel.errors import EngineError, EngineMissing, PromptTooLong
 from flywheel.recipe import Card, Model, Sampling
 from flywheel.tables import GENERATIONS, generation_id, request_seed
-from flywheel.turn import Turn, now
+from flywheel.turn import Turn, now, opening
 
 ATTEMPTS = 3
 """How often a batch is tried when its engine fails; each time on a fresh start of the engine."""
@@ -33,7 +33,7 @@ def answer(
         if complete.issuperset(batch["id"]):
             continue
         rows = generations(turn, batch, checkpoint, sampling, draw, role)
-        turn.store.add("generations", rows)
+        turn.store.add_all({**opening(turn), "generations": rows})
         tokens += int(rows["tokens"].sum())
         yield done, tokens
 

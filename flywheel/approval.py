@@ -8,7 +8,7 @@ import polars as pl
 
 from flywheel import evidence
 from flywheel.errors import ApprovalNeeded, StoreError
-from flywheel.show import find_run
+from flywheel.lookup import find_run
 from flywheel.store import Store
 from flywheel.tables import APPROVALS
 from flywheel.turn import Turn, now
@@ -51,7 +51,7 @@ def asked(store: Store, run: str) -> Asked | None:
 
 def answer(store: Store, run: str | None, approve: bool, author: str, said: str) -> Asked:
     """Write down a human's verdict on what waits in a run (by name or id; None: the latest); StoreError if nothing."""
-    id, name = find_run(store, run)
+    id, name, _ = find_run(store, run, waiting=True)
     waiting = asked(store, id)
     if waiting is None:
         raise StoreError(f"nothing of run {name} ({id}) waits for a human; `flywheel status` shows its decisions")

@@ -21,7 +21,7 @@ from flywheel.cli_sql import sql
 from flywheel.cli_store import app as upkeep
 from flywheel.doctor import cores, findings, version
 from flywheel.errors import ApprovalNeeded, FlywheelError
-from flywheel.home import Home, open_store
+from flywheel.home import Home, Run, open_store, told
 
 if TYPE_CHECKING:
     from flywheel.recipe import Recipe
@@ -179,14 +179,13 @@ def doctor(home: Home = Path("runs")) -> None:
 
 
 @app.command()
-def report(
-    home: Home = Path("runs"),
-    run: Annotated[str | None, typer.Option(help="Name or id of a run; the latest one if not given.")] = None,
-) -> None:
+def report(home: Home = Path("runs"), run: Run = None) -> None:
     """Write a run's report with plots as one HTML file."""
+    from flywheel.lookup import find_run
     from flywheel.report import write
 
-    typer.echo(write(open_store(home), home, run))
+    store = open_store(home)
+    typer.echo(write(store, home, told(find_run(store, run)).id))
 
 
 if __name__ == "__main__":

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flywheel.home import Home, open_store
+from flywheel.home import Home, open_store, told
 
 if TYPE_CHECKING:
     from flywheel.errors import ApprovalNeeded
     from flywheel.store import Store
 
-Run = Annotated[str | None, typer.Argument(help="Name or id of a run; the latest one if not given.")]
+Run = Annotated[str | None, typer.Argument(help="Name, id or its beginning; the latest run that waits if not given.")]
 Author = Annotated[str | None, typer.Option("--by", help="Who says so; your user name if not given.")]
 
 
@@ -49,6 +49,7 @@ def ask_here(store: "Store", run: str, waiting: "ApprovalNeeded") -> None:
 
 def _give(store: "Store", run: str | None, yes: bool, by: str | None, because: str) -> None:
     from flywheel.approval import answer
+    from flywheel.lookup import find_run
 
-    settled = answer(store, run, yes, by or getpass.getuser(), because)
+    settled = answer(store, told(find_run(store, run, waiting=True)).id, yes, by or getpass.getuser(), because)
     typer.echo(f"iteration {settled.number}: {settled.candidate} is {'approved' if yes else 'rejected'}")

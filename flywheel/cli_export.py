@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from flywheel.home import Home, open_store
+from flywheel.home import Home, open_store, told
 
 app = typer.Typer(help="A dataset for TRL, or a checkpoint for transformers, with a card.", no_args_is_help=True)
 License = Annotated[str, typer.Option(help="As the Hub names licenses: apache-2.0, cc-by-4.0, ...")]
@@ -13,7 +13,7 @@ License = Annotated[str, typer.Option(help="As the Hub names licenses: apache-2.
 
 @app.command()
 def dataset(
-    target: Annotated[str, typer.Argument(help="Id of a dataset, RUN (its last one) or RUN:ITERATION.")],
+    target: Annotated[str, typer.Argument(help="Id of a dataset or iteration, RUN (its last one) or RUN:ITERATION.")],
     path: Annotated[Path, typer.Argument(help="File or folder that is to be made; it must not be there yet.")],
     form: Annotated[
         Literal["jsonl", "parquet", "hub"] | None,
@@ -23,25 +23,28 @@ def dataset(
     home: Home = Path("runs"),
 ) -> None:
     """Write training rows as TRL reads them, with ids, checkpoints and scores; a hub folder has a dataset card."""
-    from flywheel.exchange.export import export_dataset
+    from flywheel.exchange.export import export_dataset, find_dataset
 
-    done = export_dataset(open_store(home), target, path, form, license)
+    store = open_store(home)
+    done = export_dataset(store, told(find_dataset(store, target)).id, path, form, license)
     typer.echo(f"{done.what} at {done.path}")
 
 
 @app.command()
 def checkpoint(
     target: Annotated[
-        str, typer.Argument(help="Id of a checkpoint, RUN (its policy) or RUN:ITERATION (its candidate).")
+        str,
+        typer.Argument(help="Id of a checkpoint or iteration, RUN (its policy) or RUN:ITERATION (its candidate)."),
     ],
     folder: Annotated[Path, typer.Argument(help="Folder that is to be made; it must not be there yet.")],
     license: License = "other",
     home: Home = Path("runs"),
 ) -> None:
     """Copy a model's weights and tokenizer, with a model card: ancestry, exam scores, decisions."""
-    from flywheel.exchange.export import export_checkpoint
+    from flywheel.exchange.export import export_checkpoint, find_checkpoint
 
-    done = export_checkpoint(open_store(home), home, target, folder, license)
+    store = open_store(home)
+    done = export_checkpoint(store, home, told(find_checkpoint(store, target)).id, folder, license)
     typer.echo(f"{done.what} at {done.path}")
 
 

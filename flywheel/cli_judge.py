@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flywheel.home import Home, open_store
+from flywheel.home import Home, Run, open_store, told
 
 if TYPE_CHECKING:
     import polars as pl
@@ -97,16 +97,17 @@ def _marked(health: "pl.DataFrame", alarms: "Sequence[Alarm]") -> list[dict[str,
 @app.command()
 def health(
     home: Home = Path("runs"),
-    run: Annotated[str | None, typer.Option(help="Name or id of a run; the latest one if not given.")] = None,
+    run: Run = None,
     as_json: As_Json = False,
 ) -> None:
     """Show what a run's judges were worth in each iteration, and the alarms that went off."""
     from rich.console import Console
 
-    from flywheel.show import find_run, health_by_iteration
+    from flywheel.lookup import find_run
+    from flywheel.show import health_by_iteration
 
     store = open_store(home)
-    id, _ = find_run(store, run)
+    id = told(find_run(store, run)).id
     rows = store.sql("from judge_health").filter(run=id)
     if as_json:
         sys.stdout.write(rows.write_ndjson())

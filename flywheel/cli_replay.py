@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flywheel.errors import FlywheelError
-from flywheel.home import Home
+from flywheel.home import Home, Run, open_store, told
 
 if TYPE_CHECKING:
     import polars as pl
@@ -23,7 +23,7 @@ LONG = 300
 def replay(
     recipe: Annotated[str, typer.Argument(help="Name of a shipped recipe, or the path of a recipe file.")],
     home: Home = Path("runs"),
-    run: Annotated[str | None, typer.Option(help="Name or id of a run; the latest one if not given.")] = None,
+    run: Run = None,
     iteration: Annotated[
         list[int] | None, typer.Option(help="Its number; can be repeated. All that have selected, if not given.")
     ] = None,
@@ -49,6 +49,7 @@ def replay(
     from rich.console import Console
 
     from flywheel.load import load
+    from flywheel.lookup import find_run
     from flywheel.replay import planned
     from flywheel.replay.past import STAGES
 
@@ -57,7 +58,8 @@ def replay(
     if export and export.exists() and any(export.iterdir() if export.is_dir() else [export]):
         raise FlywheelError(f"{export} is there already and not empty: name a new folder for the training sets")
     screen, aside = Console(highlight=False), Console(highlight=False, stderr=True)
-    with planned(recipe_at, home, run, iteration) as plan:
+    chosen = told(find_run(open_store(home), run))
+    with planned(recipe_at, home, chosen.id, iteration) as plan:
         for stage in STAGES:
             asked = plan.costs(stage)
             for each in asked:

@@ -1,8 +1,27 @@
-"""What a human is shown of an iteration, and said of it, in SQL. Each question gives a Polars frame; none writes."""
+"""What a human names and is shown of runs, and said of them, in SQL. None of the questions writes."""
 
 import polars as pl
 
 from flywheel.store import Store
+
+
+def runs(store: Store) -> pl.DataFrame:
+    """Every run, the newest last: `id`, `name`, `begun`, `decided`, the number of its last iteration with a decision or
+    NULL, and `waits`, whether a promotion of it waits for a human."""
+    query = """
+        select r.id, r.name, r.created_at as begun, max(i.number) filter (d.iteration is not null) as decided,
+               coalesce(bool_or(a.iteration is not null), false) as waits
+        from runs r left join iterations i on i.run = r.id left join decisions d on d.iteration = i.id
+        left join (select iteration from approvals group by iteration, candidate having bool_and(status = 'asked')) a
+        on a.iteration = i.id
+        group by r.id, r.name, r.created_at order by r.created_at, min(r.rowid)"""
+    return store.sql(query)
+
+
+def ids(store: Store, table: str, start: str) -> list[str]:
+    """The ids of a table that begin so, in order."""
+    found = store.sql(f"select distinct id from {table} where starts_with(id, $start) order by id", {"start": start})
+    return found["id"].to_list()
 
 
 def verdict(store: Store, iteration: str, candidate: str) -> tuple[str, str, str | None] | None:
@@ -43,19 +62,26 @@ def flipped(store: Store, candidate: str, incumbent: str, exam: str, limit: int)
 
 def beside(store: Store, iteration: str, limit: int) -> pl.DataFrame:
     """Answers that train beside others to the same prompt: `question`, `chosen`, `other`, and `paired`, whether the
-    other is the rejected one of the row; else it is one that a filter dropped. One row for each prompt."""
+    other is the rejected one of the row, or one that trains as a bad one; else it is one that a filter dropped, of
+    another text than all that train. One row for each prompt."""
     query = """
         with trained as (
-            select e.position, e.prompt, e.chat, e.chosen, e.rejected from examples e
-            join iteration_datasets x on x.dataset = e.dataset where x.iteration = $iteration
-            qualify row_number() over (partition by e.prompt order by e.position) = 1),
+            select e.position, e.prompt, e.chat, e.chosen, e.rejected, e.weight, e.generations from examples e
+            join iteration_datasets x on x.dataset = e.dataset where x.iteration = $iteration),
+        good as (
+            select * from trained where weight > 0
+            qualify row_number() over (partition by prompt order by position) = 1),
+        bad as (select prompt, arg_min(chosen, position) as text from trained where weight <= 0 group by prompt),
         dropped as (
             select g.prompt, arg_min(g.text, g.index) as text from iterations i
             join selections s on s.iteration = i.id and not s.kept
             join generations g on g.id = s.generation and g.checkpoint = i.policy and g.draw = i.draw
-            where i.id = $iteration and g.prompt in (select prompt from trained) group by g.prompt)
-        select t.chat[-1].content as question, t.chosen, coalesce(t.rejected, d.text) as other,
-               t.rejected is not null as paired
-        from trained t left join dropped d on d.prompt = t.prompt
+            where i.id = $iteration and g.prompt in (select prompt from good)
+            and g.id not in (select unnest(generations) from trained)
+            and (g.prompt, trim(g.text, $blank)) not in (select (prompt, trim(chosen, $blank)) from trained)
+            group by g.prompt)
+        select t.chat[-1].content as question, t.chosen, coalesce(t.rejected, b.text, d.text) as other,
+               coalesce(t.rejected, b.text) is not null as paired
+        from good t left join bad b on b.prompt = t.prompt left join dropped d on d.prompt = t.prompt
         where other is not null order by t.position limit $limit"""
-    return store.sql(query, {"iteration": iteration, "limit": limit})
+    return store.sql(query, {"iteration": iteration, "limit": limit, "blank": " \t\r\n"})

@@ -12,7 +12,7 @@ from flywheel.judging import judge_answers, silence
 from flywheel.learn import candidate
 from flywheel.recipe import Scaled
 from flywheel.tables import DECISIONS
-from flywheel.turn import Progress, Turn, exam_id
+from flywheel.turn import Progress, Turn, exam_id, opening
 
 
 def examine(turn: Turn) -> Iterator[Progress]:
@@ -24,7 +24,7 @@ def examine(turn: Turn) -> Iterator[Progress]:
         for done, tokens in graded(turn, new, exam, prompts):
             yield turn.progress("examine", done, len(prompts), tokens)
     decision = decided(turn, new, exam)
-    turn.store.add("decisions", pl.DataFrame([decision], schema=DECISIONS))
+    turn.store.add_all({**opening(turn), "decisions": pl.DataFrame([decision], schema=DECISIONS)})
     yield turn.progress("examine", len(prompts), len(prompts), tokens, note=str(decision["reason"]))
 
 

@@ -22,7 +22,7 @@ from flywheel.tables import (
 )
 from flywheel.training import Job, metrics
 from flywheel.training import train as run_training
-from flywheel.turn import Progress, Turn, now
+from flywheel.turn import Progress, Turn, now, opening
 
 LAUNCHER = "FLYWHEEL_LAUNCHER"
 """Environment variable: the command that starts a training on several devices, such as `accelerate launch ...`."""
@@ -45,11 +45,13 @@ def dataset_frames(turn: Turn, rows: pl.DataFrame, kind: str) -> dict[str, pl.Da
 def warm_start(turn: Turn) -> Iterator[Progress]:
     """The base of the run: found or built, then taught by the recipe's worked examples, if it has any."""
     base, recipe = found(turn), turn.recipe
+    if isinstance(recipe.base, Scratch):
+        turn.store.add_all(opening(turn))
     if recipe.warm_start is None:
         return
     if history.dataset_of(turn.store, turn.id) is None:
         prompts, rows = human_data(recipe, recipe.warm_start.examples())
-        turn.store.add_all({"prompts": prompts, **dataset_frames(turn, rows, "worked examples")})
+        turn.store.add_all({**opening(turn), "prompts": prompts, **dataset_frames(turn, rows, "worked examples")})
     yield from trained(turn, base, recipe.warm_start.train, "warm_start")
 
 

@@ -1,9 +1,9 @@
-"""The report of a run: one HTML file, complete in itself, with plots, the decisions in words, and answers."""
+"""The report of a run: one HTML file, complete in itself, with plots, decisions in words, answers and settings."""
 
 import base64
 import html
 import io
-from collections.abc import Iterable, Sequence
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,9 @@ import polars as pl
 
 from flywheel import history
 from flywheel.exam import bootstrap
-from flywheel.show import find_run, summary
+from flywheel.lookup import find_run, short_id
+from flywheel.page import curve, page, settings, table
+from flywheel.show import summary
 from flywheel.store import Store
 
 if TYPE_CHECKING:
@@ -30,19 +32,11 @@ SCORES = pl.Schema(
 )
 SAMPLES = 5
 JUDGE_SHOWN = ("score", "accuracy", "kappa", "spearman", "ranking", "precision", "generosity", "drift", "failed")
-LONG = 2000
-"""Characters of an answer that the report shows."""
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; color: #222 }
-table { border-collapse: collapse; margin: 1em 0 } td, th { padding: .25em .8em; border-bottom: 1px solid #ddd }
-td { vertical-align: top } th { text-align: left } .number { text-align: right } img { max-width: 100% }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; font-size: 13px; max-width: 28em }
-"""
 
 
 def write(store: Store, home: Path, run: str | None = None) -> Path:
     """Write the report of a run, given by name or id (the latest one of that name; of all if None); gives its path."""
-    id, name = find_run(store, run)
+    id, name, _ = find_run(store, run)
     told, decided = summary(store, id), history.decisions(store, id)
     judged = store.sql("from judged where run = $run", {"run": id})
     parts = [
@@ -51,20 +45,39 @@ def write(store: Store, home: Path, run: str | None = None) -> Path:
         "<h2>The exam</h2>",
         _plot(_draw_exam, "exam score per iteration", _scores(store, decided)),
         "<h2>Decisions</h2>",
-        _table(decided.select("number", "decision", "reason").rows(), ("iteration", "decision", "why")),
+        table(decided.select("number", "decision", "reason").rows(), ("iteration", "decision", "why")),
         "<h2>Where answers were lost</h2>",
         _frame(store.sql("from funnel where run = $run", {"run": id}).drop("run", "name")),
+        *_losses(store, id),
         *_judges(store, id),
         "<h2>Scores and lengths of the answers</h2>",
         _plot(_draw_scores, "scores of the answers", judged) + _plot(_draw_lengths, "lengths of the answers", judged),
         "<h2>Answers that trained, beside others to the same prompt</h2>",
-        _table(_samples(store, decided, judged), ("prompt", "chosen", "not chosen")),
+        table(_samples(store, decided, judged), ("prompt", "chosen", "not chosen")),
+        "<h2>Settings that are not the default</h2>",
+        _settings(store, id),
     ]
-    path = home / "reports" / f"{name}-{id[:8]}.html"
+    path = home / "reports" / f"{name}-{short_id(store, 'run', id)}.html"
     path.parent.mkdir(parents=True, exist_ok=True)
-    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(name)}</title>'
-    path.write_text(f"{head}<style>{STYLE}</style>\n" + "\n".join(parts) + "</html>\n", encoding="utf-8")
+    path.write_text(page(name, parts), encoding="utf-8")
     return path
+
+
+def _settings(store: Store, run: str) -> str:
+    recipe = json.loads(str((history.row(store, "runs", run) or {})["recipe"]))
+    return table(settings(recipe), ("setting", "value"))
+
+
+def _losses(store: Store, run: str) -> list[str]:
+    """The loss of each training, step by step, where it told one."""
+    told = store.sql("from curves where run = $run and measure = 'loss'", {"run": run})
+    known = told.filter(pl.col("value").is_finite())
+    lines = {
+        f"iteration {number}": rows.select("step", "value").rows()
+        for (number,), rows in known.group_by("iteration", maintain_order=True)
+    }
+    drawn = curve("loss of each training", lines, "optimizer step", "loss")
+    return ["<h2>The loss of each training</h2>", drawn] if drawn else []
 
 
 def _scores(store: Store, decided: pl.DataFrame) -> pl.DataFrame:
@@ -99,13 +112,13 @@ def _judges(store: Store, run: str) -> list[str]:
         return []
     wide = rows.pivot("measure", index=["iteration", "judge"], values="value", maintain_order=True)
     shown = [name for name in JUDGE_SHOWN if name in wide.columns]
-    table = wide.join(truth, on="iteration", maintain_order="left").select("iteration", "judge", "truth", *shown)
-    return ["<h2>The judges and the truth</h2>", _plot(_draw_judges, "judges beside the truth", table), _frame(table)]
+    rows = wide.join(truth, on="iteration", maintain_order="left").select("iteration", "judge", "truth", *shown)
+    return ["<h2>The judges and the truth</h2>", _plot(_draw_judges, "judges beside the truth", rows), _frame(rows)]
 
 
-def _draw_judges(axes: "Axes", table: pl.DataFrame) -> None:
+def _draw_judges(axes: "Axes", rows: pl.DataFrame) -> None:
     """The first judge: its mean score has an axis of its own, as its scale may be any."""
-    first = table.filter(pl.col("judge") == table["judge"][0])
+    first = rows.filter(pl.col("judge") == rows["judge"][0])
     for name in ("truth", "accuracy", "kappa", "spearman"):
         if name in first.columns:
             axes.plot(first["iteration"], first[name], marker="o", label=name)
@@ -138,57 +151,47 @@ def _histograms(axes: "Axes", judged: pl.DataFrame, column: str) -> None:
         axes.legend()
 
 
+def _frame(frame: pl.DataFrame) -> str:
+    return table(frame.rows(), frame.columns)
+
+
 def _plot(draw: Any, words: str, frame: pl.DataFrame) -> str:
     from matplotlib.figure import Figure  # not pyplot, which keeps figures and looks for a screen
 
-    figure = Figure(figsize=(7, 3.2), layout="constrained")
+    figure = Figure(figsize=(5.2, 2.9), layout="constrained")
     draw(figure.subplots(), frame)
     out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=120)
+    figure.savefig(out, format="png", dpi=150)
     return f'<img alt="{html.escape(words)}" src="data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}">'
 
 
 def _samples(store: Store, decided: pl.DataFrame, judged: pl.DataFrame) -> list[tuple[str, str, str]]:
-    """The last iteration's answers that trained, each beside one to the same prompt that was not chosen."""
+    """The last iteration's answers that trained, each beside one to the same prompt that did not, or that was rejected.
+
+    What says the same as an answer that trained is not shown beside it, though it is another answer.
+    """
     last = decided.row(-1, named=True)
     dataset = history.dataset_of(store, last["iteration"])
     if not last["number"] or dataset is None:
         return []
-    examples = history.examples(store, dataset).unique("prompt", keep="first", maintain_order=True)
-    chosen = examples["generations"].explode()
-    left = (
-        judged.filter(pl.col("iteration") == last["number"], ~pl.col("generation").is_in(chosen.implode()))
-        .sort("score", nulls_last=True, maintain_order=True)
+    examples = history.examples(store, dataset)
+    good, bad = examples.filter(pl.col("weight") > 0), examples.filter(pl.col("weight") <= 0)
+    trained = examples["generations"].explode()
+    left = judged.filter(pl.col("iteration") == last["number"], ~pl.col("generation").is_in(trained.implode()))
+    said = good.select("prompt", text=pl.col("chosen").str.strip_chars())
+    others = pl.concat(
+        [bad.select("prompt", text="chosen"), left.sort("score", nulls_last=True).select("prompt", "text")]
+    )
+    others = (
+        others.with_columns(other="text", text=pl.col("text").str.strip_chars())
+        .join(said, on=["prompt", "text"], how="anti", maintain_order="left")
         .unique("prompt", keep="first", maintain_order=True)
     )
     pairs = (
-        examples.join(left.select("prompt", "text"), on="prompt", how="left", maintain_order="left")
-        .with_columns(other=pl.coalesce("rejected", "text"))
+        good.unique("prompt", keep="first", maintain_order=True)
+        .join(others, on="prompt", how="left", maintain_order="left")
+        .with_columns(other=pl.coalesce("rejected", "other"))
         .filter(pl.col("other").is_not_null())
         .head(SAMPLES)
     )
     return [(row["chat"][-1]["content"], row["chosen"], row["other"]) for row in pairs.iter_rows(named=True)]
-
-
-def _frame(frame: pl.DataFrame) -> str:
-    return _table(frame.rows(), frame.columns)
-
-
-def _table(rows: Iterable[Sequence[Any]], names: Sequence[str]) -> str:
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
-    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>\n" for row in rows)
-    return f"<table><tr>{head}</tr>\n{body}</table>"
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, (int, float)):
-        return (
-            f'<td class="number">{value:.4g}</td>' if isinstance(value, float) else f'<td class="number">{value}</td>'
-        )
-    text = "" if value is None else str(value)
-    shown = text if len(text) <= LONG else text[:LONG] + "…"
-    return (
-        f"<td><pre>{html.escape(shown)}</pre></td>"
-        if "\n" in text or len(text) > 120
-        else f"<td>{html.escape(shown)}</td>"
-    )

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from io import TextIOWrapper
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from flywheel.errors import AlreadyRunning, StoreError
 
@@ -28,9 +29,28 @@ def alone(home: Path, run: str, name: str) -> Iterator[None]:
     with _opened(home / "locks" / f"{run}.lock") as file:
         _lock(file, f"run {run} ({name})")
         file.truncate(0)
-        file.write(json.dumps(_ourselves()))
+        file.write(json.dumps({**_ourselves(), "name": name}))
         file.flush()
         yield
+
+
+class Going(NamedTuple):
+    """A run whose wheel turns at this moment: its name, and in words who turns it."""
+
+    name: str
+    who: str
+
+
+def going_on(home: Path) -> dict[str, Going]:
+    """The runs that go on in this home, by id, also those that have made nothing yet."""
+    found = {}
+    for path in sorted((home / "locks").glob("*.lock")):
+        with contextlib.suppress(OSError), path.open(encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # for a moment: whoever wants to begin is patient
+            except BlockingIOError:
+                found[path.stem] = Going(_read(file).get("name", ""), _who(file))
+    return found
 
 
 def _opened(path: Path) -> TextIOWrapper:
@@ -63,12 +83,20 @@ def _ourselves() -> dict[str, str | int | None]:
     }
 
 
-def _who(file: TextIOWrapper) -> str:
-    """Who has the lock, in words; nothing in the moment before it has written its name."""
+def _read(file: TextIOWrapper) -> dict[str, Any]:
+    """What whoever has the lock has written; nothing in the moment before."""
     file.seek(0)
     try:
-        who = json.loads(file.read())
+        who: dict[str, Any] = json.loads(file.read())
     except ValueError:
+        return {}
+    return who
+
+
+def _who(file: TextIOWrapper) -> str:
+    """Who has the lock, in words; nothing in the moment before it has written its name."""
+    who = _read(file)
+    if not who:
         return ""
     where = "" if who["host"] == socket.gethostname() else f" on {who['host']}"
     flow_run = f" (Prefect flow run {who['flow_run']})" if who["flow_run"] else ""

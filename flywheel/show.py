@@ -16,9 +16,11 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
-from flywheel import history
+from flywheel import evidence, history
 from flywheel.errors import StoreError
 from flywheel.exam import compare, tell
+from flywheel.lookup import meant
+from flywheel.running import going_on
 from flywheel.store import Store
 from flywheel.turn import Progress
 
@@ -57,7 +59,8 @@ def _difference(row: Row) -> str:
 
 
 def _kept(row: Row) -> str:
-    return f"{row['kept']}/{row['generated']}" if row.get("generated") else "-"
+    kept = "-" if row.get("kept") is None else row["kept"]  # nothing is selected as long as judges are at work
+    return f"{kept}/{row['generated']}" if row.get("generated") else "-"
 
 
 COLUMNS = (
@@ -173,31 +176,32 @@ def _iteration(console: Console, row: Row, headed: bool) -> None:
 
 
 def overview(store: Store, console: Console) -> None:
-    """Every run with a line for each of its iterations, and the last decision in words."""
-    rows = store.sql("from progress").sort("iteration")
-    for run in store.sql("from runs order by created_at").iter_rows(named=True):
-        _say(console, f"{run['name']}  {run['id']}  begun {run['created_at']:%Y-%m-%d %H:%M} UTC", "bold")
+    """Every run with a line for each of its iterations, and the last decision in words; then what has only begun."""
+    rows, runs, going = store.sql("from progress").sort("iteration"), evidence.runs(store), going_on(store.path.parent)
+    for run in runs.iter_rows(named=True):
+        alike = runs.filter(name=run["name"])
+        named = f"  this is what the name {run['name']} means" if _stands_for(alike, run["id"]) else ""
+        goes_on = f"  goes on{going[run['id']].who}" if run["id"] in going else ""
+        head = f"{run['name']}  {run['id']}  begun {run['begun']:%Y-%m-%d %H:%M} UTC"
+        _say(console, head + goes_on + named, "bold")
         mine = rows.filter(pl.col("run") == run["id"]).to_dicts()
         for position, row in enumerate(mine):
             _iteration(console, row, headed=position > 0)
         decided = history.decisions(store, run["id"])
         _say(console, f"{decided['reason'][-1] if len(decided) else 'nothing is decided yet'}\n", "dim")
+    for id, (name, who) in going.items():
+        if id not in runs["id"]:
+            _say(console, f"{name}  {id}  starts{who}: nothing is made yet", "bold")
+    if runs.is_empty() and not going:
+        _say(console, f"{store.path} holds no run: one is there as soon as it has made something", "")
+
+
+def _stands_for(alike: pl.DataFrame, run: str) -> bool:
+    return len(alike) > 1 and bool(meant(alike)["id"] == run)
 
 
 def _note(console: Console, before: str, note: str) -> None:
     _say(console, before + note, ALARM["red" if note.startswith("red") else "yellow"])
-
-
-def find_run(store: Store, run: str | None) -> tuple[str, str]:
-    """Id and name of a run that is given by name or id: the latest one of that name, or of all."""
-    runs = store.sql("from runs order by created_at")
-    wanted = runs.filter((pl.col("id") == run) | (pl.col("name") == run)) if run else runs
-    if wanted.is_empty():
-        known = ", ".join(sorted(set(runs["name"])))
-        raise StoreError(
-            f"{store.path} holds no run {run!r}; its runs are {known}" if run else f"{store.path} is empty"
-        )
-    return str(wanted["id"][-1]), str(wanted["name"][-1])
 
 
 def _say(console: Console, text: str, style: str) -> None:

@@ -105,19 +105,6 @@ def draw_frame(id: str, sampling: Sampling, seed: int, engine: str) -> pl.DataFr
     return pl.DataFrame([{name: row[name] for name in DRAWS}], schema=DRAWS)
 
 
-def begin(run: str, recipe: Recipe, store: Store) -> None:
-    """The run's row in the store."""
-    row = {
-        "id": run,
-        "name": recipe.name,
-        "recipe": describe_text(recipe),
-        "versions": json.dumps(versions()),
-        "seed": recipe.seed,
-        "created_at": now(),
-    }
-    store.add("runs", pl.DataFrame([row], schema=RUNS))
-
-
 def versions() -> dict[str, str]:
     """The libraries that a run's outcome hangs on, where they are installed."""
     found = {}
@@ -138,7 +125,6 @@ def turns(
     """
     first, run = recipe_at(1), run_in(recipe_at, store)
     remarks = list(told(recipe_at, store, run))
-    begin(run, first, store)
     with alone(home, run, first.name):
         for number in range((iterations if iterations is not None else first.iterations) + 1):
             decided = history.decisions(store, run)
@@ -153,8 +139,32 @@ def turns(
 
 
 def open_iteration(turn: Turn) -> None:
-    """The iteration's row, its draw's and its exam's."""
+    """The exam's row and the iteration's; that of iteration 0 comes with the first thing that is made in it."""
     enrol(turn)
+    if turn.number:
+        turn.store.add_all(iteration_frames(turn))
+
+
+def opening(turn: Turn) -> dict[str, pl.DataFrame]:
+    """The rows of the run and of iteration 0, which go into the store together with the first thing that is made.
+
+    So a start that made nothing leaves no run, and one that was killed later can be seen. Nothing once they are there.
+    """
+    if turn.number or history.row(turn.store, "iterations", turn.id):
+        return {}
+    row = {
+        "id": turn.run,
+        "name": turn.recipe.name,
+        "recipe": describe_text(turn.recipe),
+        "versions": json.dumps(versions()),
+        "seed": turn.recipe.seed,
+        "created_at": now(),
+    }
+    return {"runs": pl.DataFrame([row], schema=RUNS), **iteration_frames(turn)}
+
+
+def iteration_frames(turn: Turn) -> dict[str, pl.DataFrame]:
+    """The rows of the iteration and its draw."""
     sampling = turn.recipe.sampling
     draw = turn.draw(sampling, turn.seed)
     row = {
@@ -166,12 +176,10 @@ def open_iteration(turn: Turn) -> None:
         "recipe": describe_text(turn.recipe),
         "created_at": now(),
     }
-    turn.store.add_all(
-        {
-            "draws": draw_frame(draw, sampling, turn.seed, turn.recipe.engine),
-            "iterations": pl.DataFrame([row], schema=ITERATIONS),
-        }
-    )
+    return {
+        "draws": draw_frame(draw, sampling, turn.seed, turn.recipe.engine),
+        "iterations": pl.DataFrame([row], schema=ITERATIONS),
+    }
 
 
 def exam_id(turn: Turn, prompts: Sequence[str]) -> str:

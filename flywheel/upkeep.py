@@ -61,6 +61,8 @@ REFERENCES: Mapping[str, tuple[str, ...]] = {
     ),
 }
 """The columns that name a row of another table, or none where they are NULL; a list names one with each item."""
+NAMELESS: Mapping[str, str] = {"events.run": "kind <> 'failure'"}
+"""Rows of which one need not be there: a start that made nothing leaves its failure, and no run."""
 BATCH = 100_000
 """Rows whose ids are worked out at a time."""
 MEMORY = "2GB"
@@ -148,8 +150,9 @@ def _asked(store: Store, questions: list[tuple[str, str, str]]) -> Iterator[Find
 def _orphans(source: str, target: str) -> str:
     (table, column), (other, id) = source.split("."), target.split(".")
     value = f'unnest("{column}")' if isinstance(TABLES[table][column], pl.List) else f'"{column}"'
+    rows = f"select {value} as value from {table} where {NAMELESS.get(source, 'true')}"
     return f"""
-        select count(*) as rows, min(s.value) as example from (select {value} as value from {table}) s
+        select count(*) as rows, min(s.value) as example from ({rows}) s
         anti join {other} t on t."{id}" = s.value where s.value is not null"""
 
 

@@ -118,6 +118,13 @@ def test_the_judges_agreement_and_the_alarms_stand_with_the_iteration() -> None:
     assert "\x1b[1;31m" in shown(iter([show.Event("iteration", row), end]), terminal=True)
 
 
+def test_while_judges_are_at_work_nobody_knows_yet_what_is_kept() -> None:
+    end = show.Event("end", {"sentence": "done", "store": "s"})
+    row = PROGRESS.to_dicts()[1] | {"kept": None, "generated": 1024}
+    assert " -/1024 " in shown(iter([show.Event("iteration", row), end]))
+    assert " 0/1024 " in shown(iter([show.Event("iteration", row | {"kept": 0}), end]))
+
+
 def test_without_a_terminal_there_is_no_colour_and_no_bar(happening: Callable[[], Iterator[show.Event]]) -> None:
     assert "\x1b" not in shown(happening()) and "sample" not in shown(happening())
 

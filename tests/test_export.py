@@ -104,6 +104,18 @@ def test_a_file_is_told_by_its_ending_and_never_overwritten(tmp_path: Path) -> N
     assert (tmp_path / "d.data").read_bytes() == before
 
 
+@pytest.mark.parametrize("name", ["t.csv", "t.JSON", "t.jsonl.gz", "t.xlsx"])
+def test_a_file_of_another_kind_is_refused_and_no_folder_is_called_so(tmp_path: Path, name: str) -> None:
+    store = by_hand(tmp_path)
+    with pytest.raises(FlywheelError, match=r"a dataset is a .jsonl file, a .parquet file or a hub folder, not "):
+        export_dataset(store, "d", tmp_path / name)
+    assert not (tmp_path / name).exists()
+    export_dataset(store, "d", tmp_path / "mine.v2")
+    assert (tmp_path / "mine.v2" / "README.md").is_file(), "a folder may have a point in its name"
+    export_dataset(store, "d", tmp_path / "D.JSONL")
+    assert (tmp_path / "D.JSONL").is_file()
+
+
 def test_what_is_not_there_is_told_with_what_is(tmp_path: Path) -> None:
     store = by_hand(tmp_path)
     with pytest.raises(StoreError, match="no dataset 'nothing': give its id, or RUN or RUN:ITERATION; "):

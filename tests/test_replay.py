@@ -25,11 +25,11 @@ from flywheel.engines.toy import write_weights
 from flywheel.errors import FlywheelError, RecipeError, StoreError
 from flywheel.recipe import Asked, Kto, Meta, Recipe, Sampling
 from flywheel.replay import REPLAYS, Replay, planned
-from flywheel.replay.difference import ROWS, matched
+from flywheel.replay.difference import ROWS, Side, difference, matched, nobody_knows
 from flywheel.replay.past import STAGES
 from flywheel.steps import spin
 from flywheel.store import Store
-from flywheel.tables import EXAMPLES
+from flywheel.tables import EXAMPLES, SELECTIONS
 from judges.duel import META, Duel
 from judges.panel import Cascade
 from judges.rubric import Rubric
@@ -433,6 +433,39 @@ def test_rows_are_kept_as_often_as_both_sets_have_them_wherever_they_are(
     assert (kept, gained, lost) == (ours & theirs, theirs - ours, ours - theirs)
     assert found["position_now"].drop_nulls().to_list() == list(range(len(now)))
     assert sorted(found["position_then"].drop_nulls()) == list(range(len(then)))
+
+
+def test_of_rows_that_say_the_same_those_of_the_same_answers_are_the_same() -> None:
+    three = examples([("p", "x", None)] * 3)
+    found = matched(three, three.slice(1).with_columns(position=pl.int_range(2, dtype=pl.Int32)))
+    told = found.select("outcome", pl.col("generations").list.first()).rows()
+    assert told == [("kept", "g1"), ("kept", "g2"), ("lost", "g0")]
+
+
+def test_the_reason_is_that_of_the_row_and_not_of_one_that_says_the_same() -> None:
+    then = examples([("p", "x", None), ("p", "x", None), ("p", "y", "x")])
+    now = then.slice(1, 1).with_columns(position=pl.lit(0, pl.Int32))
+    decided = [("i", 0, "Cap(n=1)", "g0", False, "dropped by Cap(n=1)")]
+    decided += [("i", 0, "Cap(n=1)", f"g{at}", True, "kept") for at in (1, 2, 3)]
+    selections = pl.DataFrame(decided, schema=SELECTIONS, orient="row")
+    pairs = then.with_columns(generations=pl.Series([["g0"], ["g1"], ["g1", "g1"]]))
+    none = pl.DataFrame(schema={"generation": pl.String, "score": pl.Float64})
+    sides = Side(selections, pairs, none), Side(selections, now, none)
+    rows = difference(1, 4, *sides, nobody_knows(), []).rows
+    assert rows.select("outcome", "chosen", "why").rows() == [
+        ("kept", "x", None),
+        ("lost", "x", "dropped by Cap(n=1)"),
+        ("lost", "y", "was picked, but for another row"),
+    ]
+
+
+@pytest.mark.slow
+def test_a_judge_that_is_tried_out_does_not_tell_what_is_right(small: Recipe, turned: Path) -> None:
+    worse = Numeric(after="Answer:", tolerance=1.5)
+    for exam in (small.exam, replace(small.exam, judge=worse)):
+        found, _ = replayed(replace(small, judges=(worse,), exam=exam, keep=(Correct(), Cap(1))), turned, 1)
+        line = found.iterations.row(0, named=True)
+        assert line["right_by"] == small.exam.judge.name and line["right_now"] < 1.0 == line["right_then"]
 
 
 def examples(rows: list[tuple[str, str, str | None]]) -> pl.DataFrame:

@@ -14,17 +14,29 @@ from flywheel import history, weights
 from flywheel.errors import FlywheelError, StoreError
 from flywheel.exchange import provenance
 from flywheel.exchange.cards import checkpoint_card, dataset_card
-from flywheel.show import find_run
+from flywheel.lookup import Run, find
 from flywheel.store import Store
 
 Format = Literal["jsonl", "parquet", "hub"]
 FORMATS: tuple[Format, ...] = ("jsonl", "parquet", "hub")
+OTHER_FILES = (
+    *("csv", "tsv", "json", "ndjson", "txt", "md", "yaml", "yml", "xls", "xlsx", "arrow", "feather", "pq", "db"),
+    *("gz", "bz2", "xz", "zst", "zip", "tar"),
+)
+"""Endings of files that are not made of a dataset, so that nobody gets a folder of such a name."""
 SHARD = 100_000
 """Rows of a Parquet file of a `hub` folder."""
 LINEAGE = ("weight", "origin", "prompt_id", "generations", "checkpoints", "scores")
 """Columns after TRL's own. `checkpoints` wrote `generations`, whose `scores` are the first judge's; empty where people
 wrote the row."""
 Shape = Literal["prompt-completion", "preference", "unpaired preference"]
+
+
+class Found(NamedTuple):
+    """The id of what is to be exported, and in words which one it is where more than one could be meant."""
+
+    id: str
+    which: str
 
 
 class Exported(NamedTuple):
@@ -38,10 +50,10 @@ class Exported(NamedTuple):
 def export_dataset(
     store: Store, target: str, path: Path, form: Format | None = None, license: str = "other"
 ) -> Exported:
-    """Write a dataset, given by id or as RUN or RUN:ITERATION. The format is told by the path's ending where none is
+    """Write a dataset, named as `find_dataset` takes it. The format is told by the path's ending where none is
     given: .jsonl, .parquet, or a folder. Raises FlywheelError; a path that is there is never overwritten."""
-    form = form or next((each for each in FORMATS if path.suffix == f".{each}"), "hub")
-    id = find_dataset(store, target)
+    form = form or _told_by(path)
+    id = find_dataset(store, target).id
     judge = provenance.first_judge(store, id)
     examples = provenance.examples(store, id, judge)
     if examples.is_empty():
@@ -61,6 +73,17 @@ def export_dataset(
 
     _appear(path, write)
     return Exported(id, path, f"{len(rows)} rows of dataset {id} as {shape}")
+
+
+def _told_by(path: Path) -> Format:
+    """The format that a path's ending tells, a folder's if none; FlywheelError for that of another kind of file."""
+    ending = path.suffix.lower().removeprefix(".")
+    if ending in OTHER_FILES:
+        raise FlywheelError(
+            f"{path} cannot be written: a dataset is a .jsonl file, a .parquet file or a hub folder, not .{ending}; "
+            "--format says which of them, whatever the path"
+        )
+    return next((each for each in FORMATS if ending == each), "hub")
 
 
 def trl_rows(examples: pl.DataFrame, unpaired: bool) -> tuple[Shape, pl.DataFrame]:
@@ -84,9 +107,9 @@ def trl_rows(examples: pl.DataFrame, unpaired: bool) -> tuple[Shape, pl.DataFram
 
 
 def export_checkpoint(store: Store, home: Path, target: str, folder: Path, license: str = "other") -> Exported:
-    """Copy the weights of a checkpoint, given by id or as RUN or RUN:ITERATION, into a new folder with a model card:
+    """Copy the weights of a checkpoint, named as `find_checkpoint` takes it, into a new folder with a model card:
     safetensors, configuration, tokenizer and chat template. FlywheelError; WeightsError if they are gone or corrupt."""
-    id = find_checkpoint(store, target)
+    id = find_checkpoint(store, target).id
     row = history.row(store, "checkpoints", id)
     assert row is not None, "it was found"
     place = home / str(row["weights"])
@@ -103,42 +126,34 @@ def export_checkpoint(store: Store, home: Path, target: str, folder: Path, licen
     return Exported(id, folder, f"checkpoint {id}, {weights.size(str(folder)) / 1e6:.1f} MB of weights")
 
 
-def find_dataset(store: Store, target: str) -> str:
-    """The id of a dataset that is named by itself or by a run: of an iteration, or the last one that has rows."""
-    if history.row(store, "datasets", target):
-        return target
-    run, name, number = _run(store, target, "dataset")
-    made = provenance.datasets(store, run)
+def find_dataset(store: Store, target: str) -> Found:
+    """The dataset of an id, of an iteration, or of a run: its last one that has rows."""
+    id, run, number, which = find(store, target, "dataset")
+    if run is None:
+        return Found(str(id), which)
+    made = provenance.datasets(store, run.id)
     found = made.filter(pl.col("number") == number) if number is not None else made.filter(pl.col("rows") > 0)
     if found.is_empty():
-        those = ", ".join(map(str, made["number"])) or "none"
-        raise StoreError(f"run {name} has no dataset of iteration {number}: there are those of {those}")
-    return str(found["id"][-1])
+        raise StoreError(_none_of(run, "dataset", number, made["number"]))
+    return Found(str(found["id"][-1]), which)
 
 
-def find_checkpoint(store: Store, target: str) -> str:
-    """The id of a checkpoint that is named by itself or by a run: an iteration's candidate, or the run's policy."""
-    if history.row(store, "checkpoints", target):
-        return target
-    run, name, number = _run(store, target, "checkpoint")
-    decided = history.decisions(store, run)
-    found = decided if number is None else decided.filter(pl.col("number") == number)
-    id = None if found.is_empty() else found["policy" if number is None else "candidate"][-1]
-    if id is None:
-        those = ", ".join(map(str, decided.drop_nulls("candidate")["number"])) or "none"
-        raise StoreError(f"run {name} has no checkpoint of iteration {number}: there are those of {those}")
-    return str(id)
+def find_checkpoint(store: Store, target: str) -> Found:
+    """The checkpoint of an id, of an iteration, its candidate, or of a run: its policy."""
+    id, run, number, which = find(store, target, "checkpoint")
+    if run is None:
+        return Found(str(id), which)
+    decided = history.decisions(store, run.id)
+    candidates = decided.filter(pl.col("number") == pl.lit(number, pl.Int32))["candidate"]
+    made = (decided["policy"] if number is None else candidates).drop_nulls()
+    if made.is_empty():
+        raise StoreError(_none_of(run, "checkpoint", number, decided.drop_nulls("candidate")["number"]))
+    return Found(str(made[-1]), which)
 
 
-def _run(store: Store, target: str, what: str) -> tuple[str, str, int | None]:
-    """Id and name of the run of a target, and the iteration where it names one."""
-    run, _, number = target.rpartition(":")
-    try:
-        if run and number.isdecimal():
-            return *find_run(store, run), int(number)
-        return *find_run(store, target), None
-    except StoreError as error:
-        raise StoreError(f"there is no {what} {target!r}: give its id, or RUN or RUN:ITERATION; {error}") from error
+def _none_of(run: Run, what: str, number: int | None, those: pl.Series) -> str:
+    of = "yet" if number is None else f"of iteration {number}"
+    return f"run {run.name} ({run.id}) has no {what} {of}: there are those of {', '.join(map(str, those)) or 'none'}"
 
 
 def _trains_kto(origin: dict[str, Any]) -> bool:

@@ -27,11 +27,11 @@ from flywheel.exchange import provenance
 from flywheel.exchange.export import trl_rows
 from flywheel.home import open_store
 from flywheel.load import load
+from flywheel.lookup import find_run
 from flywheel.recipe import Kto, Recipe
 from flywheel.replay import excerpt
 from flywheel.replay.draft import drafted, said_by_models
 from flywheel.replay.past import STAGES, Cost, Past, Stage
-from flywheel.show import find_run
 from flywheel.store import Store
 from flywheel.turn import Turn
 
@@ -75,8 +75,8 @@ class Plan:
 
     def replay(self) -> Replay:
         """What comes out. RecipeError if that is nothing, because no answer could be judged at all."""
-        gold = excerpt.gold_judge(self.record, self.run)
-        found = [past.difference(self.record, gold) for past in self.pasts]
+        gold, examiners = excerpt.gold_judge(self.record, self.run), excerpt.examiners(self.record, self.run)
+        found = [past.difference(self.record, gold, examiners) for past in self.pasts]
         iterations = pl.concat(each.iteration for each in found)
         if iterations["trained"].sum() and not iterations["would_train"].sum():
             self._refuse_strangers()
@@ -137,7 +137,7 @@ def planned(
     Raises StoreError where there is no such run, FlywheelError where there is nothing to replay.
     """
     record = open_store(home)
-    id, name = find_run(record, run)
+    id, name, _ = find_run(record, run)
     rows, left_out = chosen(excerpt.iterations(record, id), iterations, name)
     recipes = [recipe_at(row["number"]) for row in rows]
     with contextlib.ExitStack() as stack:

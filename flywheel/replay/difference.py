@@ -1,7 +1,7 @@
 """Two training sets of one iteration side by side: the one that trained and the one that would have.
 
 A training row is what it teaches: prompt, chosen and rejected text, and weight. Where a row is there several times, as
-many of them are kept as both sets have.
+many of them are kept as both sets have: first those of the same generations, then those that say the same.
 """
 
 import json
@@ -114,19 +114,36 @@ def difference(number: int, answers: int, then: Side, now: Side, truth: Truth, n
 
 
 def matched(then: pl.DataFrame, now: pl.DataFrame) -> pl.DataFrame:
-    """Every row of two EXAMPLES once, with `outcome`; in the order of those that would train, then of the lost ones."""
-    nth = pl.int_range(pl.len()).over(KEY)
+    """Every row of two EXAMPLES once, with `outcome`; in the order of those that would train, then of the lost ones.
+
+    Rows of the same generations are the same; of those that are left, rows that say the same.
+    """
+    ids, key = pl.col("generations").list.join(" "), [*KEY, "ids"]
     sides = [
-        side.select(*KEY, pl.col("chat", "position", "generations").name.suffix(f"_{name}"), nth=nth)
-        for name, side in (("then", then), ("now", now))
+        side.select(*KEY, "chat", "position", "generations", ids=ids).with_columns(nth=_nth(key))
+        for side in (then, now)
     ]
-    both = sides[0].join(sides[1], on=[*KEY, "nth"], how="full", coalesce=True, nulls_equal=True)
-    was, stays = pl.col("position_then").is_not_null(), pl.col("position_now").is_not_null()
-    return both.with_columns(
+    same = sides[0].join(sides[1], on=[*key, "nth"], suffix="_now", nulls_equal=True)
+    rest = [
+        side.filter(~pl.col("position").is_in(same[column].implode())).with_columns(nth=_nth(KEY))
+        for side, column in zip(sides, ("position", "position_now"), strict=True)
+    ]
+    left = rest[0].join(rest[1], on=[*KEY, "nth"], how="full", coalesce=True, suffix="_now", nulls_equal=True)
+    both = pl.concat([same, left], how="diagonal")
+    was, stays = pl.col("position").is_not_null(), pl.col("position_now").is_not_null()
+    return both.select(
+        *KEY,
+        position_then="position",
+        position_now="position_now",
         outcome=pl.when(was & stays).then(pl.lit("kept")).when(stays).then(pl.lit("gained")).otherwise(pl.lit("lost")),
-        chat=pl.coalesce("chat_now", "chat_then"),
-        generations=pl.coalesce("generations_now", "generations_then"),
+        chat=pl.coalesce("chat_now", "chat"),
+        generations=pl.coalesce("generations_now", "generations"),
     ).sort("position_now", "position_then", nulls_last=True)
+
+
+def _nth(key: list[str]) -> pl.Expr:
+    """Which of the rows with this key it is, from 0."""
+    return pl.int_range(pl.len()).over(key)
 
 
 def _explained(both: pl.DataFrame, then: Side, now: Side, truth: Truth) -> pl.DataFrame:
@@ -157,15 +174,20 @@ def _with(rows: pl.DataFrame, values: pl.DataFrame, on: str, value: str, name: s
 
 
 def _with_reason(rows: pl.DataFrame, side: Side) -> pl.Series:
-    """Why each row is not in this side: the first filter that dropped one of its generations, or that none did."""
+    """Why each row is not in this side: the first filter that dropped one of its generations, or that none did, and
+    whether these are all in other rows of it."""
     decided = side.selections
     first = decided.filter(~pl.col("kept")).unique("generation", keep="first", maintain_order=True)
     dropped = dict(first.select("generation", "reason").iter_rows())
     seen = set(decided["generation"])
+    picked = set(side.examples["generations"].explode().drop_nulls())
     reasons = []
     for generations in rows["generations"]:
         why = next((dropped[one] for one in generations if one in dropped), None)
-        reasons.append(why or ("passed the filters, but was not picked" if seen & set(generations) else "not picked"))
+        where = "passed the filters, but was not picked" if seen & set(generations) else "not picked"
+        if len(generations) and picked.issuperset(generations):
+            where = "was picked, but for another row"
+        reasons.append(why or where)
     return pl.Series(reasons, dtype=pl.String)
 
 

@@ -105,3 +105,12 @@ def gold_judge(store: Store, run: str) -> str | None:
     query = "select judge from health where run = $run and measure = 'right' order by iteration desc limit 1"
     found = store.sql(query, {"run": run})
     return found["judge"][0] if len(found) else None
+
+
+def examiners(store: Store, run: str) -> list[str]:
+    """The names of the judges that have judged the run's exams; of a panel its members too."""
+    query = """
+        select distinct j.judge from iterations i join decisions d on d.iteration = i.id
+        join exams e on e.id = d.exam join judgments j on j.prompt = e.prompt and j.checkpoint = d.candidate
+        where i.run = $run order by j.judge"""
+    return store.sql(query, {"run": run})["judge"].to_list()

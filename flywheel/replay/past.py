@@ -11,7 +11,7 @@ from flywheel.check import askers
 from flywheel.judging import judge_answers, silence
 from flywheel.learn import dataset_frames
 from flywheel.meta import judge_judgments, worth_judging
-from flywheel.recipe import AnyJudge, PairJudge
+from flywheel.recipe import AnyJudge, Asked, Judge, PairJudge
 from flywheel.replay import excerpt
 from flywheel.replay.difference import Difference, Side, Truth, difference, nobody_knows, told, truth_of
 from flywheel.steps import selected
@@ -67,7 +67,7 @@ class Past:
                 questions = asked["prompt"].unique(maintain_order=True).to_list()
                 yield from costs_of(turn, meta.judge, questions, str(checkpoint), str(draw), asked["trace"])
 
-    def difference(self, record: Store, gold: str | None) -> Difference:
+    def difference(self, record: Store, gold: str | None, examiners: Sequence[str]) -> Difference:
         """The training set that comes out, beside the one that did."""
         turn = self.turn
         judged, _, selections, examples = selected(turn)
@@ -78,23 +78,33 @@ class Past:
         words = examples["generations"].explode().drop_nulls().unique(maintain_order=True)
         about = excerpt.judgments(record, words.filter(~words.is_in(self.answers)).to_list())
         then = Side(selections, examples, told(self.row["recipe"], self.heard, about))
-        return difference(turn.number, len(judged[0]), then, now, self._truth(gold), list(self._notes(judged[0])))
+        return difference(
+            turn.number, len(judged[0]), then, now, self._truth(gold, examiners), list(self._notes(judged[0]))
+        )
 
     def _judged_by(self, judge: AnyJudge) -> Iterator[tuple[int, int]]:
         turn = self.turn
         return judge_answers(turn, self.prompts, self.row["policy"], self.row["draw"], judge, turn.seed)
 
-    def _truth(self, gold: str | None) -> Truth:
-        """By what the run's gold judge said, else by a rule that the recipe takes for the truth."""
+    def _truth(self, gold: str | None, examiners: Sequence[str]) -> Truth:
+        """By what the run's gold judge said, else the judge of its exam, else by a rule that the recipe takes for the
+        truth. A judge that is itself tried out here does not tell whether it is right."""
         known = self.heard.filter(pl.col("judge") == pl.lit(gold))
         if gold and len(known):
             return truth_of(gold, known)
+        tried = {each.name for judge in self.turn.recipe.judges for each in (judge, *askers(judge))}
         for judge in (self.turn.recipe.gold, self.turn.recipe.exam.judge):
-            if judge and not any(asker.model for asker in askers(judge)):
+            if judge is None:
+                continue
+            title = self.turn.title(judge)
+            if title in examiners and len(said := self.heard.filter(judge=title)):
+                return truth_of(title, said, judge)
+            if (title in examiners or judge.name not in tried) and not any(map(_model, askers(judge))):
                 for _ in self._judged_by(judge):
                     pass
-                return truth_of(judge.name, self._votes(judge), judge)
-        return nobody_knows()
+                return truth_of(title, self._votes(judge), judge)
+        said = self.heard.filter(pl.col("judge").is_in(examiners))
+        return truth_of(said["judge"][0], said) if said["judge"].n_unique() == 1 else nobody_knows()
 
     def _votes(self, judge: AnyJudge) -> pl.DataFrame:
         """Its JUDGMENTS now."""
@@ -120,6 +130,10 @@ class Past:
         if silent:
             why = self._votes(first)["detail"].drop_nulls().value_counts(sort=True)
             yield silent + (f", mostly: {why['detail'][0]}" if len(why) else "")
+
+
+def _model(judge: Judge) -> Asked | None:
+    return judge.model
 
 
 def costs_of(
