@@ -22,10 +22,10 @@ from flywheel.tables import WORKED
 
 @dataclass(frozen=True)
 class Imported:
-    """WORKED examples: the answers of a file, a folder or a Hub data set; of preferences the better ones."""
+    """WORKED examples: the answers of a file, a folder or a Hub data set; of two the better one, of a tie none."""
 
     path: str | Path
-    kind: Literal["generations", "preferences"] = "generations"
+    kind: Literal["generations", "preferences", "comparisons"] = "generations"
     columns: tuple[str, ...] = ()
     split: str = "train"
     config: str | None = None
@@ -33,7 +33,7 @@ class Imported:
     def __call__(self) -> pl.DataFrame:
         """WORKED, or SourceError."""
         found = entries(records(str(self.path), self.split, self.config), self.kind, self.columns)
-        kept = found.filter(pl.col("text").is_not_null())
+        kept = found.filter(pl.col("text").is_not_null(), pl.col("other").is_null() | (pl.col("verdict") == "a"))
         if kept.is_empty():
             raise SourceError(f"{self.path} holds no answers to learn from")
         return kept.select("chat", completion="text").cast(WORKED)
