@@ -4,11 +4,13 @@
 be said in full and in part; where it says two different things it is refused.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flywheel.errors import SourceError
-from flywheel.exchange.messages import messages, with_tools
+from flywheel.exchange.answers import Answer
+from flywheel.exchange.messages import asked, messages, transcript, with_thought, with_tools
+from flywheel.exchange.records import Record
 from flywheel.exchange.values import says, shown, text
 from flywheel.tables import Chat
 
@@ -57,10 +59,66 @@ def merged(prompt: Chat, chat: Chat, where: str) -> Chat:
     last, first = prompt[-1]["role"], chat[0]["role"]
     if last != first and (first in ("assistant", "tool") or (first == "user" and last in ("assistant", "system"))):
         return [*prompt, *chat]
-    raise SourceError(f"{where}: the prompt and the chat of the answer differ")
+    raise SourceError(
+        f"{where}: the prompt and a chat that the record holds differ: "
+        "--columns messages=NAME or chosen=NAME names a chat that says all of it"
+    )
 
 
 def _within(part: Chat, whole: Chat, at_end: bool = False) -> bool:
     """Whether the messages of a part stand in a whole one after the other."""
     last = len(whole) - len(part)
     return any(whole[start : start + len(part)] == part for start in range(max(last, 0) if at_end else 0, last + 1))
+
+
+def answered(fields: Record, answers: Sequence[Answer], where: str) -> tuple[list[str], Chat]:
+    """What the answers say, and the chat that all of them answer."""
+    prompt = asked(fields["prompt"], where) if fields.get("prompt") is not None else []
+    alone = not prompt and "messages" not in fields
+    parts = [_completed(answer.value, alone, where) for answer in answers]
+    if "messages" in fields and all(answer.field != "messages" for answer in answers):
+        prompt = _told_twice(prompt, messages(fields["messages"], where), parts, where)
+    chats = [merged(prompt, before, where) for before, _ in parts] or [prompt]
+    chat = next((chat for chat in chats if chat), [])
+    if any(each and each != chat for each in chats):
+        raise SourceError(f"{where}: the two answers are not to the same prompt")
+    chat = opened(chat, fields.get("system"), fields.get("history"), fields.get("tools"), where)
+    if not chat or all(message["role"] == "system" for message in chat):
+        raise SourceError(f"{where} has no prompt")
+    if not all(message["content"].strip() for message in chat if message["role"] not in ("assistant", "tool")):
+        raise SourceError(f"{where}: the prompt is blank")
+    return _thought(fields, [said for _, said in parts], where), chat
+
+
+def _told_twice(prompt: Chat, chat: Chat, parts: Sequence[tuple[Chat, str]], where: str) -> Chat:
+    """The prompt where messages stand beside a prompt or beside answers: they must say the same."""
+    before = chat[:-1] if chat and chat[-1]["role"] == "assistant" else chat
+    if not parts:
+        whole = merged(prompt, before, where)
+        head = [message for message in whole[:1] if message["role"] == "system"]
+        return [*head, *prompt] if prompt and prompt[: len(head)] != head else prompt or whole
+    if before is not chat and chat[-1]["content"] != parts[0][1]:
+        raise SourceError(f"{where}: messages end in another answer than the record has beside them")
+    return merged(prompt, before, where)
+
+
+def _completed(value: Any, alone: bool, where: str) -> tuple[Chat, str]:
+    """The chat before an answer, as far as it is told with it, and the answer. `alone`, a transcript may tell it."""
+    told = transcript(value) if alone and isinstance(value, str) else []
+    if not told and not isinstance(value, (list, Mapping)):
+        return [], text(value, "an answer", where)
+    chat = told or messages(value, where)
+    if not chat or chat[-1]["role"] != "assistant":
+        raise SourceError(f"{where}: the last message of an answer must be the assistant's")
+    return chat[:-1], chat[-1]["content"]
+
+
+def _thought(fields: Record, texts: list[str], where: str) -> list[str]:
+    """The answers with the thought that a column of its own holds."""
+    if not texts or not says(fields.get("thought")):
+        return texts
+    if len(texts) > 1:
+        raise SourceError(
+            f"{where} has a thought, and nobody says of which of the two answers: put it into that answer"
+        )
+    return [with_thought([text(fields["thought"], "a thought", where)], texts[0], where)]

@@ -28,6 +28,8 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "order": ("order",),
     "turn": ("turn",),
     "status": ("status",),
+    "judgments": ("judgments",),
+    "judge_name": ("judge_name",),
     "annotator": ("annotator", "judge"),
     "score": ("score",),
     "chosen_score": ("chosen_score", "score_chosen", "chosen_rating", "chosen-rating"),
@@ -60,44 +62,46 @@ def named(columns: Sequence[str]) -> dict[str, str]:
     return {field: column for field, _, column in pairs}
 
 
-def found(record: Record, own: Mapping[str, str], where: str) -> tuple[Record, dict[str, str]]:
-    """The values of a record by field, and the columns that they come from."""
+def columns_of(record: Record, own: Mapping[str, str], where: str) -> dict[str, str]:
+    """The column that each field is taken from; one that says something goes before one that does not."""
     for column in own.values():
         if column not in record:
             raise SourceError(f"{where} has no column {column!r}; its columns are {', '.join(record) or 'none'}")
-    if held := [name for name in NEVER_DROPPED if says(record.get(name)) and name not in own.values()]:
-        raise SourceError(f"{where} has {held[0]}, of which no text can be made: leave such rows or that column out")
-    ignored = () if not own else _ignored(own)
-    columns = {
-        field: column
-        for field, names in NAMES.items()
-        if field not in ignored and (column := _column(record, field, names, own, where))
-    }
-    values = {field: record[column] for field, column in columns.items()}
-    _prompt(record, own, columns, values, where)
-    return values, columns
+    found, ignored = dict(own), _ignored(record, own)
+    for field, names in NAMES.items():
+        there = sorted((name for name in names if name in record), key=lambda name: not says(record[name]))
+        if field not in (*own, *ignored) and (free := [name for name in there if name not in own.values()]):
+            found[field] = free[0]
+    if "prompt" not in ignored and not says(record.get(found.get("prompt", ""))):
+        held = [name for name in BESIDE if says(record.get(name)) and name not in found.values()]
+        if held == ["input"] or (len(held) == 1 and isinstance(record[held[0]], list)):
+            found["prompt"] = held[0]
+    return found
 
 
-def _ignored(own: Mapping[str, str]) -> Sequence[str]:
-    """Fields that a record may say in another way than the user chose: a chat, or a prompt and an answer."""
+def _ignored(record: Record, own: Mapping[str, str]) -> Sequence[str]:
+    """Fields that the user's choice leaves aside: a chat says all of it, and so do a prompt and an answer."""
+    if "chosen" in own and isinstance(record[own["chosen"]], list) and len(record[own["chosen"]]) > 1:
+        return [field for field in ("prompt", "messages") if field not in own]
     if "messages" in own:
         return [field for field in ("prompt", "answer") if field not in own]
     return ["messages"] if "answer" in own else []
 
 
-def _column(record: Record, field: str, names: Sequence[str], own: Mapping[str, str], where: str) -> str | None:
-    """The column that a field is taken from; one that says something goes before one that does not."""
-    if field in own:
-        return own[field]
-    there = [name for name in names if name in record and name not in own.values()]
-    told = [name for name in there if says(record[name])]
-    if field in ONE:
-        for name in told[1:]:
-            if not _alike(field, record[told[0]], record[name], where):
+def values_of(record: Record, columns: Mapping[str, str], own: Mapping[str, str], where: str) -> Record:
+    """The values of these fields; SourceError where the record says one of them twice, or what cannot be kept."""
+    if held := [name for name in NEVER_DROPPED if says(record.get(name)) and name not in own.values()]:
+        raise SourceError(f"{where} has {held[0]}, of which no text can be made: leave such rows or that column out")
+    values = {field: record[column] for field, column in columns.items() if column in record}
+    for field in [field for field in ONE if field in values and field not in own]:
+        for name in NAMES[field]:
+            if says(record.get(name)) and not _alike(field, values[field], record[name], where):
                 raise SourceError(
-                    f"{where}: {told[0]} and {name} differ: --columns {field}=NAME says which is the {field}"
+                    f"{where}: {columns[field]} and {name} differ: --columns {field}=NAME says which is the {field}"
                 )
-    return next(iter((*told, *there)), None)
+    if says(values.get("prompt")):
+        values["prompt"] = _question(record, columns, own, where)
+    return values
 
 
 def _alike(field: str, one: Any, other: Any, where: str) -> bool:
@@ -107,28 +111,26 @@ def _alike(field: str, one: Any, other: Any, where: str) -> bool:
     return read(one, where) == read(other, where)
 
 
-def _prompt(record: Record, own: Mapping[str, str], columns: dict[str, str], values: Record, where: str) -> None:
-    """Put what belongs to a question into it; SourceError where nobody says how."""
-    chosen = {"prompt", "messages"} & set(own)
-    name = columns.get("prompt") if says(values.get("prompt")) else None
-    beside = [each for each in BESIDE if says(record.get(each)) and each not in columns.values()]
-    if name == "instruction" and len(beside) == 1 and isinstance(record[beside[0]], str):
-        values["prompt"] = f"{record[name]}\n\n{record[beside[0]]}"  # as Alpaca has it
-        columns["beside"] = beside.pop()
-    elif name is None and not chosen and (beside == ["input"] or _are_messages(record, beside)):
-        columns["prompt"] = beside.pop()
-        values["prompt"] = record[columns["prompt"]]
-    apart = [each for each in (*beside, *OPTIONS) if says(record.get(each)) and each not in columns.values()]
-    apart = [each for each in apart if record[each] != values.get("prompt")]
-    if apart and not chosen:
+def beside(record: Record, columns: Mapping[str, str]) -> list[str]:
+    """The columns that belong to an instruction."""
+    held = [name for name in BESIDE if says(record.get(name)) and name not in columns.values()]
+    return (
+        held if columns.get("prompt") == "instruction" and len(held) == 1 and isinstance(record[held[0]], str) else []
+    )
+
+
+def _question(record: Record, columns: Mapping[str, str], own: Mapping[str, str], where: str) -> Any:
+    """The prompt with what belongs to it; SourceError where nobody says how the two make one."""
+    value, own_part = record[columns["prompt"]], beside(record, columns)
+    parts = (*BESIDE, *OPTIONS) if isinstance(value, str) else BESIDE
+    apart = [name for name in parts if says(record.get(name)) and name not in (*columns.values(), *own_part)]
+    apart = [name for name in apart if record[name] != value]
+    if apart and "prompt" not in own:
         raise SourceError(
             f"{where} has {apart[0]} beside its question, and nobody says how the two make one: "
             "--columns prompt=NAME names the column that holds all of it"
         )
-
-
-def _are_messages(record: Record, columns: Sequence[str]) -> bool:
-    return len(columns) == 1 and isinstance(record[columns[0]], list)
+    return f"{value}\n\n{record[own_part[0]]}" if own_part and isinstance(value, str) else value  # as Alpaca has it
 
 
 def unused(record: Record, used: Sequence[str]) -> set[str]:

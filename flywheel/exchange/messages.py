@@ -137,7 +137,7 @@ def _call(call: Any, where: str) -> str:
     name = held.get("name") if isinstance(held, Mapping) else None
     if not isinstance(name, str) or not name.strip():
         raise SourceError(f"{where}: the call of a tool must have a name, not {shown(call)}")
-    arguments = next((held[key] for key in ("arguments", "parameters", "input") if held.get(key) is not None), {})
+    arguments: Any = next((held[key] for key in ("arguments", "parameters", "input") if held.get(key) is not None), {})
     return f"{name}({as_json(arguments)})"
 
 

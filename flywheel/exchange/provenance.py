@@ -16,8 +16,8 @@ def imported(store: Store, draw: str, judge: str) -> pl.DataFrame:
         left join judgments j on j.generation = g.id and j.draw = $draw and j.vote = 0
         and (j.judge = $judge or starts_with(j.judge, $judge || '#'))
         where g.draw = $draw"""
-    kinds = {"text": pl.String, "judge": pl.String, "score": pl.Float64}
-    return store.sql(query, {"draw": draw, "judge": judge}).cast(kinds)
+    found = store.sql(query, {"draw": draw, "judge": judge})
+    return found.cast({"text": pl.String, "judge": pl.String, "score": pl.Float64})
 
 
 def compared(store: Store, judge: str) -> pl.DataFrame:

@@ -57,7 +57,7 @@ def _preference(value: Any, where: str) -> float | None:
         return 0.5
     if told is None or isinstance(value, bool) or not 1 <= told <= 2:
         raise SourceError(f"{where}: preference must lie between 1 (the first) and 2 (the second), not {shown(value)}")
-    return told - 1
+    return round(told - 1, 12)
 
 
 def _preferred(fields: Mapping[str, Any], where: str) -> Verdict | None:
