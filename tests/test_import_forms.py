@@ -262,7 +262,7 @@ FORMS: dict[str, tuple[Kind, Row, list[str], str | None, str | None]] = {
         {
             "messages": [
                 user([{"type": "text", "text": text} for text in ("Which colour", "is the sky?")]),
-                assistant("Blue."),
+                assistant([{"type": "text", "text": "Blue."}]),
             ]
         },
         ["user: Which colour\nis the sky?"],
@@ -428,8 +428,8 @@ def test_the_user_says_which_column_counts(tmp_path: Path) -> None:
     row = {"question": "Why?", "answer": "So.", "response": "Because.", "choices": ["a"]}
     found = read(tmp_path, "generations", row, ["answer=response,prompt=question"])
     assert (found["chat"], found["text"], found["unused"]) == (["user: Why?"], "Because.", ["answer", "choices"])
-    row = {"prompt": "Why?", "messages": [user("How?"), assistant("So.")]}
-    found = read(tmp_path, "generations", row, ["messages=messages"])
+    both = {"prompt": "Why?", "messages": [user("How?"), assistant("So.")]}
+    found = read(tmp_path, "generations", both, ["messages=messages"])
     assert (found["chat"], found["unused"]) == (["user: How?"], ["prompt"])
 
 

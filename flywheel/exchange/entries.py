@@ -75,9 +75,11 @@ CHUNK = 4096
 
 @dataclass
 class Told:
-    """What is to be said once of all records: the bad ones, if they are to be left out, and columns nobody read."""
+    """What is to be said once of all records: how many were read, the bad ones, if they are to be left out, and the
+    columns that nobody read."""
 
     skip_bad: bool = False
+    read: int = 0
     bad: list[str] = field(default_factory=list)
     unused: set[str] = field(default_factory=set)
 
@@ -100,6 +102,7 @@ def entries(
                 raise
             told.bad.append(str(error))
             continue
+        told.read += 1
         told.unused |= unused(record, [*used.values(), *beside(record, used)])
         if len(chunk) >= CHUNK:
             frames.append(pl.DataFrame(chunk, schema=ENTRIES, orient="row"))

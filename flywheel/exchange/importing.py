@@ -45,9 +45,7 @@ def import_files(
     is written before all is read and checked."""
     read, told = dict[str, list[pl.DataFrame]](), Told(skip_bad)
     for place in places:
-        found = entries(records(place, split, config, told.bad if skip_bad else None), kind, columns, told)
-        if found.is_empty():
-            raise SourceError(f"{place} holds no rows" + (f" that can be used: {told.bad[-1]}" if told.bad else ""))
+        found = _read(place, kind, columns, split, config, told)
         read.setdefault(name or Path(place).stem, []).append(found)
     frames = [tables(pl.concat(parts), own, kind, generator) for own, parts in read.items()]
     for own, rows in zip(read, frames, strict=True):
@@ -57,8 +55,20 @@ def import_files(
         for table in frames[0]
     }
     parts = list(chain(*read.values()))
-    notes = [*_left_out(told, sum(map(len, parts))), *_notes(store, whole, parts)]
+    notes = [*_left_out(told), *_notes(store, whole, parts)]
     return Imported({table: len(rows) for table, rows in whole.items()}, store.add_all(whole), notes)
+
+
+def _read(place: str, kind: Kind, columns: Sequence[str], split: str, config: str | None, told: Told) -> pl.DataFrame:
+    """ENTRIES of a place; where sound rows stand before a bad one, its error says what may be done."""
+    before, bad = told.read, len(told.bad)
+    try:
+        found = entries(records(place, split, config, told.bad if told.skip_bad else None), kind, columns, told)
+    except SourceError as error:
+        raise SourceError(f"{error} (--skip-bad leaves such rows out)" if told.read > before else str(error)) from error
+    if found.is_empty():
+        raise SourceError(f"{place} holds no rows" + "".join(f" that can be used: {why}" for why in told.bad[bad:][:1]))
+    return found
 
 
 def _check(store: Store, name: str, rows: Frames) -> None:
@@ -109,11 +119,11 @@ def _changed(new: pl.DataFrame, there: pl.DataFrame, key: Sequence[str]) -> int:
     return both.filter(pl.col("told") != pl.col("told_there")).height
 
 
-def _left_out(told: Told, kept: int) -> Iterator[str]:
+def _left_out(told: Told) -> Iterator[str]:
     """What was read and is not there."""
     if told.bad:
         more = f"; and {len(told.bad) - SHOWN} more" if len(told.bad) > SHOWN else ""
-        yield f"{len(told.bad)} of {len(told.bad) + kept} rows were left out: {'; '.join(told.bad[:SHOWN])}{more}"
+        yield f"{len(told.bad)} of {len(told.bad) + told.read} rows were left out: {'; '.join(told.bad[:SHOWN])}{more}"
     if told.unused:
         yield f"columns that were not used: {', '.join(sorted(told.unused))}"
 
