@@ -44,6 +44,11 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "source": ("source", "dataset"),
 }
 """The fields of an entry, and the columns that are taken for them."""
+FIELDS = {
+    column: [(field, names.index(column)) for field, names in NAMES.items() if column in names]
+    for column in {column for names in NAMES.values() for column in names}
+}
+"""The fields that a column may be taken for, and which choice of theirs it is."""
 ONE = ("prompt", "answer", "messages", "system", "tools")
 """Fields of which a record may have several columns only where they say the same."""
 BESIDE = ("input", "context")
@@ -67,11 +72,15 @@ def columns_of(record: Record, own: Mapping[str, str], where: str) -> dict[str, 
     for column in own.values():
         if column not in record:
             raise SourceError(f"{where} has no column {column!r}; its columns are {', '.join(record) or 'none'}")
-    found, ignored = dict(own), _ignored(record, own)
-    for field, names in NAMES.items():
-        there = sorted((name for name in names if name in record), key=lambda name: not says(record[name]))
-        if field not in (*own, *ignored) and (free := [name for name in there if name not in own.values()]):
-            found[field] = free[0]
+    found, ignored = dict(own), {*own, *_ignored(record, own)}
+    best: dict[str, tuple[bool, int]] = {}
+    for column in record.keys() & FIELDS.keys() - set(own.values()):
+        for field, place in FIELDS[column]:
+            rank = (not says(record[column]), place)
+            if field not in ignored and rank < best.get(field, (True, len(NAMES[field]))):
+                found[field], best[field] = column, rank
+    if found.get("response_A") == found.get("response_B"):
+        found.pop("response_B", None)  # one answer and no second
     if "prompt" not in ignored and not says(record.get(found.get("prompt", ""))):
         held = [name for name in BESIDE if says(record.get(name)) and name not in found.values()]
         if held == ["input"] or (len(held) == 1 and isinstance(record[held[0]], list)):
@@ -90,12 +99,12 @@ def _ignored(record: Record, own: Mapping[str, str]) -> Sequence[str]:
 
 def values_of(record: Record, columns: Mapping[str, str], own: Mapping[str, str], where: str) -> Record:
     """The values of these fields; SourceError where the record says one of them twice, or what cannot be kept."""
-    if held := [name for name in NEVER_DROPPED if says(record.get(name)) and name not in own.values()]:
+    if held := [name for name in NEVER_DROPPED if name in record and says(record[name]) and name not in own.values()]:
         raise SourceError(f"{where} has {held[0]}, of which no text can be made: leave such rows or that column out")
     values = {field: record[column] for field, column in columns.items() if column in record}
     for field in [field for field in ONE if field in values and field not in own]:
-        for name in NAMES[field]:
-            if says(record.get(name)) and not _alike(field, values[field], record[name], where):
+        for name in [name for name in NAMES[field] if name in record and name != columns[field]]:
+            if says(record[name]) and not _alike(field, values[field], record[name], where):
                 raise SourceError(
                     f"{where}: {columns[field]} and {name} differ: --columns {field}=NAME says which is the {field}"
                 )

@@ -38,7 +38,8 @@ TURNS = (("human", "assistant"), ("user", "assistant"), ("input", "output"), ("q
 THINKING = ("reasoning_content", "thinking", "reasoning")
 NO_TEXT = ("image", "images", "image_url", "video", "videos", "audio", "audios", "files", "documents", "refusal")
 """Members of a message that no rule makes text of."""
-READ = ("role", "from", "content", "value", "tool_calls", "tool_call_id", "function_call", "tools", *THINKING)
+PLAIN = ("role", "from", "content", "value")
+READ = (*PLAIN, "tool_calls", "tool_call_id", "function_call", "tools", *THINKING)
 """Members of a message that are read."""
 TRANSCRIPT = re.compile(r"\n\n(Human|Assistant):")
 
@@ -63,17 +64,18 @@ def transcript(value: str) -> Chat:
 
 def messages(value: Any, where: str) -> Chat:
     """Messages as they are in a chat; SourceError for what is no message, or holds more than text can say."""
-    listed = [value] if isinstance(value, Mapping) else value
-    if not isinstance(listed, list) or not all(isinstance(each, Mapping) for each in listed):
+    listed = [value] if isinstance(value, dict) else value
+    if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
         raise SourceError(f"{where}: a chat must be text, or messages with role and content, not {shown(value)}")
-    _in_order(listed, where)
+    if any("tool_call_id" in each for each in listed):
+        _in_order(listed, where)
     found = [message for each in listed for message in _turn(each, where) or [_message(each, where)]]
     return [message for message in found if message["role"] != "system" or message["content"].strip()]
 
 
 def _turn(each: Mapping[str, Any], where: str) -> Chat:
     """The two messages of a question and its answer."""
-    for user, assistant in TURNS:
+    for user, assistant in () if {"role", "from"} & each.keys() else TURNS:
         if isinstance(each.get(user), str) and isinstance(each.get(assistant), str):
             told = (("system", each.get("system") or ""), ("user", each[user]), ("assistant", each[assistant]))
             return [{"role": role, "content": text(said, f"a chat's {role}", where)} for role, said in told]
@@ -82,28 +84,30 @@ def _turn(each: Mapping[str, Any], where: str) -> Chat:
 
 def _message(each: Mapping[str, Any], where: str) -> Message:
     said = each["role"] if each.get("role") is not None else each.get("from")
-    if said is None or not {"content", "value", "tool_calls", "function_call"} & set(each):
+    content = each["content"] if each.get("content") is not None else each.get("value")
+    more = {name: value for name, value in each.items() if name not in PLAIN and says(value)}
+    if said is None or (content is None and not more and not {"content", "value"} & each.keys()):
         raise SourceError(f"{where}: a chat must be text, or messages with role and content, not {shown([each])}")
-    if held := [name for name in NO_TEXT if says(each.get(name))]:
-        raise SourceError(f"{where}: a message has {held[0]}, of which no text can be made: leave such rows out")
     name = text(said, "a message's role", where).strip()
     role = ROLES.get(name.lower(), name)
-    thoughts = [text(each[key], f"a message's {key}", where) for key in THINKING if says(each.get(key))]
-    body = _body(each, name.lower() in CALLS, thoughts, where)
-    if thoughts and role != "assistant":
-        raise SourceError(f"{where}: a message of the {role}'s holds a thought, which only answers have")
-    return {"role": role, "content": with_thought(thoughts, body, where)}
+    if more or not isinstance(content, str) or name.lower() in CALLS:
+        content = _body(content, more, role, name.lower() in CALLS, where)
+    return {"role": role, "content": text(content, "a message's content", where)}
 
 
-def _body(each: Mapping[str, Any], is_call: bool, thoughts: list[str], where: str) -> str:
-    """What a message says, its calls and its tools with it; what is a thought in it is added to `thoughts`."""
-    content = each["content"] if each.get("content") is not None else each.get("value")
-    calls = [_call(call, where) for call in _calls(each)]
+def _body(content: Any, more: Mapping[str, Any], role: str, is_call: bool, where: str) -> str:
+    """What a message says, with its thought, its calls and its tools."""
+    if held := [name for name in NO_TEXT if name in more]:
+        raise SourceError(f"{where}: a message has {held[0]}, of which no text can be made: leave such rows out")
+    thoughts = [text(more[key], f"a message's {key}", where) for key in THINKING if key in more]
+    calls = [_call(call, where) for call in _calls(more)]
     body = "" if content is None and (calls or thoughts) else _content(content, thoughts, where)
     if is_call:
         body = _called(body, where)
     body = "\n".join(part for part in (body, *calls) if part)
-    return with_tools(body, each["tools"]) if says(each.get("tools")) else body
+    if thoughts and role != "assistant":
+        raise SourceError(f"{where}: a message of the {role}'s holds a thought, which only answers have")
+    return with_thought(thoughts, with_tools(body, more["tools"]) if "tools" in more else body, where)
 
 
 def _content(value: Any, thoughts: list[str], where: str) -> str:
@@ -112,7 +116,7 @@ def _content(value: Any, thoughts: list[str], where: str) -> str:
         return text(value, "a message's content", where)
     texts = []
     for part in value:
-        held = part if isinstance(part, Mapping) else {"text": part}
+        held = part if isinstance(part, dict) else {"text": part}
         kind = str(held.get("type") or "text")
         if kind in ("thinking", "reasoning"):
             thoughts.append(text(held.get(kind, held.get("text")), "a thought", where))
@@ -133,8 +137,8 @@ def _calls(each: Mapping[str, Any]) -> list[Any]:
 
 
 def _call(call: Any, where: str) -> str:
-    held = call.get("function") or call if isinstance(call, Mapping) else {}
-    name = held.get("name") if isinstance(held, Mapping) else None
+    held = call.get("function") or call if isinstance(call, dict) else {}
+    name = held.get("name") if isinstance(held, dict) else None
     if not isinstance(name, str) or not name.strip():
         raise SourceError(f"{where}: the call of a tool must have a name, not {shown(call)}")
     arguments: Any = next((held[key] for key in ("arguments", "parameters", "input") if held.get(key) is not None), {})
@@ -145,7 +149,7 @@ def _called(body: str, where: str) -> str:
     """Calls as text from their JSON; as they are where they are none."""
     calls = decoded(body)
     listed = calls if isinstance(calls, list) else [calls]
-    named = [call for call in listed if isinstance(call, Mapping) and ("name" in call or "function" in call)]
+    named = [call for call in listed if isinstance(call, dict) and ("name" in call or "function" in call)]
     return "\n".join(_call(call, where) for call in named) if named and len(named) == len(listed) else body
 
 
@@ -153,7 +157,7 @@ def _in_order(listed: Sequence[Mapping[str, Any]], where: str) -> None:
     """Refuse results of tools in another order than their calls: a chat has no ids that would tell them apart."""
     waiting: list[Any] = []
     for each in listed:
-        waiting = [call.get("id") for call in _calls(each) if isinstance(call, Mapping)] or waiting
+        waiting = [call.get("id") for call in _calls(each) if isinstance(call, dict)] or waiting
         answers = each.get("tool_call_id")
         if answers is not None and answers in waiting and answers != waiting.pop(0):
             raise SourceError(f"{where}: results of tools must come in the order of their calls")

@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Mapping
 from typing import Any
 
 from flywheel.errors import SourceError
@@ -23,11 +22,13 @@ def text(value: Any, what: str, where: str) -> str:
 
 def says(value: Any) -> bool:
     """Whether a value says anything: a column that other rows fill may be there with nothing in it."""
-    if isinstance(value, Mapping):
-        return any(says(each) for each in value.values())
-    if isinstance(value, (list, tuple)):
-        return any(says(each) for each in value)
-    return value is not None and value is not False and (not isinstance(value, str) or bool(value.strip()))
+    if value is None or value is False:
+        return False
+    if isinstance(value, str):
+        return bool(value) and not value.isspace()
+    if isinstance(value, dict):
+        return any(map(says, value.values()))
+    return any(map(says, value)) if isinstance(value, list) else True
 
 
 def decoded(value: str) -> Any:
@@ -45,7 +46,7 @@ def as_json(value: Any) -> str:
 
 
 def _filled(value: Any) -> Any:
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {name: _filled(each) for name, each in value.items() if each is not None}
     return [_filled(each) for each in value] if isinstance(value, list) else value
 
