@@ -424,6 +424,14 @@ def test_what_cannot_be_kept_is_refused_in_a_sentence(tmp_path: Path, form: str)
     assert "\n" not in str(told.value)
 
 
+def test_lists_without_end_are_refused() -> None:
+    deep: list[Any] = []
+    for _ in range(5000):
+        deep = [deep]
+    with pytest.raises(SourceError, match="line 1: lists within lists, too deep to be used"):
+        entries([("a file, line 1", {"prompt": "q", "deep": deep})], "prompts")
+
+
 def test_the_user_says_which_column_counts(tmp_path: Path) -> None:
     row = {"question": "Why?", "answer": "So.", "response": "Because.", "choices": ["a"]}
     found = read(tmp_path, "generations", row, ["answer=response,prompt=question"])

@@ -26,9 +26,7 @@ def opened(chat: Chat, system: Any, history: Any, tools: Any, where: str) -> Cha
     told = "" if system is None else text(system, "system", where)
     if head and told.strip() and told.strip() != head.strip():
         raise SourceError(f"{where}: system and the chat's own system message differ")
-    head = head or (told if told.strip() else "")
-    if says(tools):
-        head = with_tools(head, tools)
+    head = with_tools(head or (told if told.strip() else ""), tools)
     return [{"role": "system", "content": head}, *body] if head else body
 
 

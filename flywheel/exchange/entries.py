@@ -92,22 +92,32 @@ def entries(
     own, frames, chunk, told = named(columns), [ENTRIES.to_frame()], list[Record](), told or Told()
     for where, record in rows:
         try:
-            there = columns_of(record, own, where)
-            form = _form(set(there), kind, record, where)
-            used = {field: there[field] for field in (*ALWAYS, *USED[form]) if field in there}
-            fields = values_of(record, used, own, where)
-            chunk += [_entry(each, form, where) for each in each_order(fields, where)]
+            found, used = _read(record, kind, own, where)
         except SourceError as error:
             if not told.skip_bad:
                 raise
             told.bad.append(str(error))
             continue
+        chunk += found
         told.read += 1
-        told.unused |= unused(record, [*used.values(), *beside(record, used)])
+        told.unused |= used
         if len(chunk) >= CHUNK:
             frames.append(pl.DataFrame(chunk, schema=ENTRIES, orient="row"))
             chunk = []
     return pl.concat([*frames, pl.DataFrame(chunk, schema=ENTRIES, orient="row")])
+
+
+def _read(record: Record, kind: Kind, own: Mapping[str, str], where: str) -> tuple[list[Record], set[str]]:
+    """The rows of a record, and its columns that nobody read."""
+    try:
+        there = columns_of(record, own, where)
+        form = _form(set(there), kind, record, where)
+        used = {field: there[field] for field in (*ALWAYS, *USED[form]) if field in there}
+        fields = values_of(record, used, own, where)
+        rows = [_entry(each, form, where) for each in each_order(fields, where)]
+        return rows, unused(record, [*used.values(), *beside(record, used)])
+    except RecursionError as error:
+        raise SourceError(f"{where}: lists within lists, too deep to be used") from error
 
 
 def _form(there: set[str], kind: Kind, record: Record, where: str) -> str:

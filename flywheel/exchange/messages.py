@@ -107,7 +107,7 @@ def _body(content: Any, more: Mapping[str, Any], role: str, is_call: bool, where
     body = "\n".join(part for part in (body, *calls) if part)
     if thoughts and role != "assistant":
         raise SourceError(f"{where}: a message of the {role}'s holds a thought, which only answers have")
-    return with_thought(thoughts, with_tools(body, more["tools"]) if "tools" in more else body, where)
+    return with_thought(thoughts, with_tools(body, more.get("tools")), where)
 
 
 def _content(value: Any, thoughts: list[str], where: str) -> str:
@@ -175,6 +175,8 @@ def with_thought(thoughts: Sequence[str], body: str, where: str) -> str:
 
 
 def with_tools(body: str, tools: Any) -> str:
-    """The text of a system message with the tools that there are."""
+    """The text of a system message with the tools that there are, if any."""
+    if not says(decoded(tools) if isinstance(tools, str) else tools):
+        return body
     told = f"Tools: {as_json(tools)}"
     return body if told in body else f"{body}\n\n{told}".lstrip()
