@@ -2,7 +2,7 @@
 
     WarmStart(examples=Imported("mine.jsonl"), train=Sft(...))                          prompt and answer
     WarmStart(examples=Imported("exported.parquet"), train=Sft(...))                    what `flywheel export` wrote
-    WarmStart(examples=Imported("pairs.jsonl", kind="preferences"), train=Sft(...))     the chosen ones
+    WarmStart(examples=Imported("pairs.jsonl", kind="preferences"), train=Sft(...))     the chosen ones; no ties
     Imported("mine.json", columns=("prompt=task", "answer=reply"))
 
 Rows of a warm start count as `real` in a dataset's mix, whoever wrote them.
@@ -10,7 +10,7 @@ Rows of a warm start count as `real` in a dataset's mix, whoever wrote them.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import polars as pl
 
@@ -22,10 +22,12 @@ from flywheel.tables import WORKED
 
 @dataclass(frozen=True)
 class Imported:
-    """WORKED examples: the answers of a file, a folder or a Hub data set; of preferences the better ones."""
+    """WORKED examples: the answers of a file, a folder or a Hub data set; of two the better one, of a tie none."""
+
+    version: ClassVar[int] = 2  # system, history, tools and thoughts are part of what is learnt; ties are not
 
     path: str | Path
-    kind: Literal["generations", "preferences"] = "generations"
+    kind: Literal["generations", "preferences", "comparisons"] = "generations"
     columns: tuple[str, ...] = ()
     split: str = "train"
     config: str | None = None
@@ -33,7 +35,7 @@ class Imported:
     def __call__(self) -> pl.DataFrame:
         """WORKED, or SourceError."""
         found = entries(records(str(self.path), self.split, self.config), self.kind, self.columns)
-        kept = found.filter(pl.col("text").is_not_null())
+        kept = found.filter(pl.col("text").is_not_null(), pl.col("other").is_null() | (pl.col("verdict") == "a"))
         if kept.is_empty():
             raise SourceError(f"{self.path} holds no answers to learn from")
         return kept.select("chat", completion="text").cast(WORKED)

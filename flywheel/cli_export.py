@@ -52,7 +52,9 @@ def import_(
     places: Annotated[
         list[str], typer.Argument(metavar="FILE...", help="JSONL, JSON, Parquet, a folder, or a Hub data set's name.")
     ],
-    kind: Annotated[Literal["prompts", "generations", "preferences"], typer.Option(help="What each row holds.")],
+    kind: Annotated[
+        Literal["prompts", "generations", "preferences", "comparisons"], typer.Option(help="What each row holds.")
+    ],
     home: Home = Path("runs"),
     columns: Annotated[
         list[str] | None, typer.Option(metavar="FIELD=COLUMN", help="As in prompt=question,answer=reply.")
@@ -63,10 +65,14 @@ def import_(
     ] = None,
     split: Annotated[str, typer.Option(help="Of a folder or a Hub data set.")] = "train",
     config: Annotated[str | None, typer.Option(help="Of a folder or a Hub data set.")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out rows that cannot be used, and say which.")] = (
+        False
+    ),
 ) -> None:
     """Bring prompts, answers or preferences that you have into the store. Doing it twice changes nothing.
 
     generations: prompt and answer, or messages. preferences: prompt, chosen and rejected; or prompt, answer and label.
+    comparisons: prompt, two answers and a verdict, as AlpacaEval's annotations have them.
     """
     from flywheel.exchange.importing import import_files
     from flywheel.store import Store
@@ -80,6 +86,7 @@ def import_(
         columns=columns or (),
         split=split,
         config=config,
+        skip_bad=skip_bad,
     )
     for note in done.notes:
         typer.echo(f"note: {note}", err=True)

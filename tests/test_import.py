@@ -15,8 +15,9 @@ from flywheel import upkeep
 from flywheel.cli import app
 from flywheel.errors import SourceError
 from flywheel.exchange.entries import Kind, entries
-from flywheel.exchange.importing import import_files, tables
+from flywheel.exchange.importing import import_files
 from flywheel.exchange.records import records
+from flywheel.exchange.rows import tables
 from flywheel.store import Store
 from flywheel.tables import WORKED, content_id, prompt_id
 

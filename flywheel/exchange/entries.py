@@ -1,57 +1,57 @@
-"""What a record from elsewhere says: a prompt, and an answer to it or a better and a worse one.
+"""What a record from elsewhere says: a prompt, and an answer to it or two of them with what is thought of them.
 
-Columns are known by the names that are in use; `prompt=my_column` names another one.
+Columns are known by the names that are in use (flywheel.exchange.fields); `prompt=my_column` names another one.
 
-    prompts        prompt
+    prompts        prompt, or messages without the answer that they end in
     generations    prompt, answer                          or messages, the last of them the answer
     preferences    prompt, chosen, rejected                or chosen and rejected with the whole chat (UltraFeedback)
-                   prompt, answer, label (true or false)   KTO's
-                   prompt, response_A, response_B, label   "A>B" or "B>A": JudgeBench's
+                   messages, rejected_response             ms-swift's; the messages end in the better answer
+                   prompt, answer, label (true or false)   KTO's; also messages and label
+    comparisons    prompt, output_1, output_2, preference  AlpacaEval's; also response_A, response_B and label, and
+                                                           others' names (flywheel.exchange.verdicts)
 
-A prompt is text or messages with role and content; so is an answer, whose last message must be the assistant's.
+Comparisons may be imported as preferences, too. The first of two answers counts as the one that was shown first, but
+where `order` says "ba". Beside a prompt, `system`, `history` and `tools` belong to it (flywheel.exchange.chats); an
+answer's chat may go on from the prompt or repeat it, or its last turns. What a record says twice and differently, and
+what changes a question or an answer and cannot be told in text, is refused.
 """
 
-import json
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 import polars as pl
 
 from flywheel.errors import SourceError
+from flywheel.exchange.answers import answers, each_order
+from flywheel.exchange.chats import answered
+from flywheel.exchange.fields import beside, columns_of, named, unused, values_of
 from flywheel.exchange.records import Record
-from flywheel.tables import CHAT, Chat, prompt_id, schema
+from flywheel.exchange.values import number, plain, says
+from flywheel.exchange.verdicts import READ
+from flywheel.tables import CHAT, prompt_id, schema
 
-Kind = Literal["prompts", "generations", "preferences"]
-KINDS: tuple[Kind, ...] = ("prompts", "generations", "preferences")
-NAMES: Mapping[str, tuple[str, ...]] = {
-    "prompt": ("prompt", "chat", "question", "instruction"),
-    "answer": ("answer", "completion", "output", "response"),
-    "messages": ("messages",),
-    "chosen": ("chosen",),
-    "rejected": ("rejected",),
-    "response_A": ("response_A",),
-    "response_B": ("response_B",),
-    "label": ("label",),
-    "score": ("score",),
-    "chosen_score": ("chosen_score", "score_chosen"),
-    "rejected_score": ("rejected_score", "score_rejected"),
-    "generator": ("generator",),
-    "reference": ("reference",),
-    "meta": ("meta",),
-    "source": ("source", "dataset"),
+Kind = Literal["prompts", "generations", "preferences", "comparisons"]
+NEEDS: Mapping[Kind, str] = {
+    "prompts": "prompt",
+    "generations": "prompt and answer, or messages",
+    "preferences": "chosen and rejected, or prompt and answer and label, or two answers and a verdict",
+    "comparisons": "two answers and a verdict, as response_A, response_B and label, or output_1, output_2, preference",
 }
-"""The fields of an entry, and the columns that are taken for them."""
-FORMS: Mapping[Kind, tuple[tuple[str, ...], ...]] = {
-    "prompts": (("prompt",),),
-    "generations": (("prompt", "answer"), ("messages",)),
-    "preferences": (
-        ("chosen", "rejected"),
-        ("prompt", "response_A", "response_B", "label"),
-        ("prompt", "answer", "label"),
-    ),
+ALWAYS = ("prompt", "messages", "system", "history", "tools", "reference", "meta", "source")
+ALONE = ("answer", "generator", "thought")
+PAIR = ("rejected", "chosen_score", "rejected_score", "chosen_generator", "rejected_generator", "status", "annotator")
+SIDES = ("response_A", "response_B", "generator_A", "generator_B", "generator", "order", "turn", "annotator", "thought")
+USED: Mapping[str, Sequence[str]] = {
+    "prompt": (),
+    "answer": (*ALONE, "score"),
+    "label": (*ALONE, "label"),
+    "pair": ("chosen", *PAIR, "generator", "thought"),
+    "rejected": (*ALONE, *PAIR),
+    "two": (*SIDES, *READ),
+    "judged": (*SIDES, *READ, "judgments", "judge_name"),
 }
-BETTER = {"A>B": ("response_A", "response_B"), "B>A": ("response_B", "response_A")}
+"""The fields that each form of a record makes use of, beside those that all do."""
 ENTRIES = schema(
     {
         "prompt": pl.String,  # id
@@ -62,153 +62,97 @@ ENTRIES = schema(
         "generator": pl.String,
         "text": pl.String,  # the answer, or the better of two; NULL where there is none
         "score": pl.Float64,
-        "other": pl.String,  # the worse one
+        "other_generator": pl.String,
+        "other": pl.String,  # the worse one; of two that are equal the second
         "other_score": pl.Float64,
+        "verdict": pl.String,  # of two answers: a, tie, or NULL where nobody said it
+        "order": pl.String,  # ab: the first of them was shown first; or ba
+        "annotator": pl.String,
     }
 )
 CHUNK = 4096
 
 
-def entries(rows: Iterable[tuple[str, Record]], kind: Kind, columns: Sequence[str] = ()) -> pl.DataFrame:
-    """ENTRIES of records with their places; columns as in "prompt=question". SourceError names the first bad record."""
-    own, frames, chunk = _own(columns), [ENTRIES.to_frame()], list[Record]()
+@dataclass
+class Told:
+    """What is to be said once of all records: how many were read, the bad ones, if they are to be left out, and the
+    columns that nobody read."""
+
+    skip_bad: bool = False
+    read: int = 0
+    bad: list[str] = field(default_factory=list)
+    unused: set[str] = field(default_factory=set)
+
+
+def entries(
+    rows: Iterable[tuple[str, Record]], kind: Kind, columns: Sequence[str] = (), told: Told | None = None
+) -> pl.DataFrame:
+    """ENTRIES of records with their places; columns as in "prompt=question". SourceError names the first bad record,
+    unless `told` collects them."""
+    own, frames, chunk, told = named(columns), [ENTRIES.to_frame()], list[Record](), told or Told()
     for where, record in rows:
-        chunk.append(_entry(_fields(record, kind, own, where), kind, where))
-        if len(chunk) == CHUNK:
+        try:
+            found, used = _read(record, kind, own, where)
+        except SourceError as error:
+            if not told.skip_bad:
+                raise
+            told.bad.append(str(error))
+            continue
+        chunk += found
+        told.read += 1
+        told.unused |= used
+        if len(chunk) >= CHUNK:
             frames.append(pl.DataFrame(chunk, schema=ENTRIES, orient="row"))
             chunk = []
     return pl.concat([*frames, pl.DataFrame(chunk, schema=ENTRIES, orient="row")])
 
 
-def _own(columns: Sequence[str]) -> dict[str, str]:
-    """The user's names of columns, by field."""
-    pairs = [item.strip().partition("=") for column in columns for item in column.split(",")]
-    for field, _, column in pairs:
-        if field not in NAMES or not column:
-            raise SourceError(f"--columns wants FIELD=COLUMN, with a field of {', '.join(NAMES)}; not {field!r}")
-    return {field: column for field, _, column in pairs}
+def _read(record: Record, kind: Kind, own: Mapping[str, str], where: str) -> tuple[list[Record], set[str]]:
+    """The rows of a record, and its columns that nobody read."""
+    try:
+        there = columns_of(record, own, where)
+        form = _form(set(there), kind, record, where)
+        used = {field: there[field] for field in (*ALWAYS, *USED[form]) if field in there}
+        fields = values_of(record, used, own, where)
+        rows = [_entry(each, form, where) for each in each_order(fields, where)]
+        return rows, unused(record, [*used.values(), *beside(record, used)])
+    except RecursionError as error:
+        raise SourceError(f"{where}: lists within lists, too deep to be used") from error
 
 
-def _fields(record: Record, kind: Kind, own: Mapping[str, str], where: str) -> Record:
-    """The values of a record by field, in the first form that it has."""
-    for column in own.values():
-        if column not in record:
-            raise SourceError(f"{where} has no column {column!r}; its columns are {', '.join(record) or 'none'}")
-    found = {}
-    for field, names in NAMES.items():
-        name = own.get(field) or next((name for name in names if name in record), None)
-        if name is not None:
-            found[field] = record[name]
-            if name == "instruction" and isinstance(record.get("input"), str) and record["input"].strip():
-                found[field] = f"{record[name]}\n\n{record['input']}"  # as Alpaca has it
-    if not any(set(form) <= set(found) for form in FORMS[kind]):
-        forms = ", or ".join(" and ".join(form) for form in FORMS[kind])
+def _form(there: set[str], kind: Kind, record: Record, where: str) -> str:
+    """How a record says what its kind needs."""
+    said = bool({"answer", "messages"} & there)
+    two = {"response_A", "response_B"} <= there
+    judged = bool(set(READ) & there)
+    forms = {
+        "prompts": {"prompt": bool({"prompt", "messages"} & there)},
+        "generations": {"answer": {"prompt", "answer"} <= there or "messages" in there},
+        "preferences": {
+            "pair": {"chosen", "rejected"} <= there,
+            "two": two and judged,
+            "rejected": said and "rejected" in there,
+            "label": said and "label" in there,
+        },
+        "comparisons": {"judged": two and "judgments" in there, "two": two and judged},
+    }
+    form = next((form for form, fits in forms[kind].items() if fits), None)
+    if form is None:
         raise SourceError(
-            f"{where} has {', '.join(record) or 'no columns'}: {kind} need {forms}; "
+            f"{where} has {', '.join(record) or 'no columns'}: {kind} need {NEEDS[kind]}; "
             "--columns prompt=NAME says which column is what"
         )
-    return found
+    return form
 
 
-def _entry(fields: Record, kind: Kind, where: str) -> Record:
+def _entry(fields: Record, form: str, where: str) -> Record:
     """One row of ENTRIES."""
-    chat = _chat(fields["prompt"], where) if fields.get("prompt") is not None else []
-    values: Record = {
-        name: _plain(fields.get(name), name, where) for name in ("reference", "meta", "source", "generator")
-    }
-    before = chat
-    for part, score, value, worth in _parts(fields, kind, where):
-        answered, values[part] = _completed(before, value, where)
-        if part == "other" and "text" in values and answered != chat:
-            raise SourceError(f"{where}: the two answers are not to the same prompt")
-        chat, values[score] = answered, _number(worth, where)
-    if not chat:
-        raise SourceError(f"{where} has no prompt")
-    return {**values, "chat": chat, "prompt": prompt_id(chat)}
-
-
-def _parts(fields: Record, kind: Kind, where: str) -> Iterator[tuple[str, str, Any, Any]]:
-    """Where an answer and its score go in ENTRIES, and both."""
-    if kind == "generations":
-        yield "text", "score", fields["answer"] if "answer" in fields else fields["messages"], fields.get("score")
-    elif kind == "preferences" and {"chosen", "rejected"} <= set(fields):
-        yield "text", "score", fields["chosen"], fields.get("chosen_score")
-        yield "other", "other_score", fields["rejected"], fields.get("rejected_score")
-    elif kind == "preferences" and "answer" in fields:
-        if not isinstance(fields["label"], bool):
-            raise SourceError(f"{where}: label must be true or false, not {fields['label']!r}")
-        yield (
-            ("text", "score", fields["answer"], 1.0)
-            if fields["label"]
-            else ("other", "other_score", fields["answer"], 0.0)
-        )
-    elif kind == "preferences":
-        if fields["label"] not in BETTER:
-            raise SourceError(f"{where}: label must be {' or '.join(BETTER)}, not {fields['label']!r}")
-        better, worse = BETTER[fields["label"]]
-        yield "text", "score", fields[better], None
-        yield "other", "other_score", fields[worse], None
-
-
-def _chat(value: Any, where: str) -> Chat:
-    """A prompt as messages; it must say something."""
-    chat = (
-        [{"role": "user", "content": _text(value, "the prompt", where)}]
-        if isinstance(value, str)
-        else _messages(value, where)
-    )
-    if not chat or not all(message["content"].strip() for message in chat if message["role"] != "assistant"):
-        raise SourceError(f"{where}: the prompt is blank")
-    return chat
-
-
-def _completed(chat: Chat, value: Any, where: str) -> tuple[Chat, str]:
-    """The chat before an answer, and the answer: text, or messages that go on from the chat or repeat it."""
-    if not isinstance(value, list):
-        return chat, _text(value, "an answer", where)
-    messages = _messages(value, where)
-    if not messages or messages[-1]["role"] != "assistant":
-        raise SourceError(f"{where}: the last message of an answer must be the assistant's")
-    before, text = messages[:-1], messages[-1]["content"]
-    repeats = not chat or chat[-1] in before
-    return (before if before and repeats else [*chat, *before]), text
-
-
-def _messages(value: Any, where: str) -> Chat:
-    if not isinstance(value, list) or not all(
-        isinstance(each, dict) and {"role", "content"} <= set(each) for each in value
-    ):
-        raise SourceError(f"{where}: a chat must be text, or messages with role and content, not {_shown(value)}")
-    return [{name: _text(each[name], f"a message's {name}", where) for name in ("role", "content")} for each in value]
-
-
-def _text(value: Any, what: str, where: str) -> str:
-    if not isinstance(value, str):
-        raise SourceError(f"{where}: {what} must be text, not {_shown(value)}")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise SourceError(
-            f"{where}: {what} holds half a character at place {error.start + 1}, which is no text"
-        ) from error
-    return value
-
-
-def _plain(value: Any, what: str, where: str) -> str | None:
-    """Text; JSON of what is none."""
-    if value is None or isinstance(value, str):
-        return value if value is None else _text(value, what, where)
-    return json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _number(value: Any, where: str) -> float | None:
-    if value is None:
-        return None
-    if not isinstance(value, (bool, int, float)) or not math.isfinite(value):
-        raise SourceError(f"{where}: a score must be a number, not {_shown(value)}")
-    return float(value)
-
-
-def _shown(value: Any) -> str:
-    text = "null" if value is None else repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}…"
+    names = ("reference", "meta", "source", "annotator")
+    values: Record = {name: plain(fields.get(name), name, where) for name in names}
+    found, told = answers(fields, form, where)
+    texts, chat = answered(fields, found, where)
+    for answer, said in zip(found, texts, strict=True):
+        side = {"text": ("score", "generator"), "other": ("other_score", "other_generator")}[answer.part]
+        who = answer.generator if says(answer.generator) else fields.get("generator")
+        values |= {answer.part: said, side[0]: number(answer.score, where), side[1]: plain(who, "generator", where)}
+    return {**values, **told, "chat": chat, "prompt": prompt_id(chat)}

@@ -6,15 +6,29 @@ from typing import Any
 import polars as pl
 
 from flywheel.store import Store
+from flywheel.tables import COMPARISONS
 
 
 def imported(store: Store, draw: str, judge: str) -> pl.DataFrame:
-    """`id`, `text` and `score` (the judge's first vote) of the generations of an import."""
+    """`id` and `text` of the generations of an import, with `judge` and `score` of the first vote of each judge."""
     query = """
-        select g.id, g.text, j.score from generations g
-        left join judgments j on j.generation = g.id and j.judge = $judge and j.draw = $draw and j.vote = 0
+        select g.id, g.text, j.judge, j.score from generations g
+        left join judgments j on j.generation = g.id and j.draw = $draw and j.vote = 0
+        and (j.judge = $judge or starts_with(j.judge, $judge || '#'))
         where g.draw = $draw"""
-    return store.sql(query, {"draw": draw, "judge": judge}).cast({"text": pl.String, "score": pl.Float64})
+    found = store.sql(query, {"draw": draw, "judge": judge})
+    return found.cast({"text": pl.String, "judge": pl.String, "score": pl.Float64})
+
+
+def compared(store: Store, judge: str) -> pl.DataFrame:
+    """COMPARISONS of an import's judges."""
+    query = "select * from comparisons where judge = $judge or starts_with(judge, $judge || '#')"
+    return store.sql(query, {"judge": judge}).cast(COMPARISONS)
+
+
+def lacks_reference(store: Store) -> bool:
+    """Whether there is a prompt without a reference."""
+    return bool(store.sql("select exists (select 1 from prompts where reference is null) as found").item())
 
 
 def references(store: Store, prompts: Sequence[str]) -> pl.DataFrame:

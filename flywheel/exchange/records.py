@@ -17,9 +17,11 @@ HUB_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+")
 BATCH = 4096
 
 
-def records(place: str, split: str = "train", config: str | None = None) -> Iterator[tuple[str, Record]]:
+def records(
+    place: str, split: str = "train", config: str | None = None, bad: list[str] | None = None
+) -> Iterator[tuple[str, Record]]:
     """Each record with words that say where it is. SourceError names what cannot be read; `split` and `config` are for
-    folders and the Hub."""
+    folders and the Hub. Lines that hold no record are told to `bad` and left out, where it is given."""
     path = Path(place).expanduser()
     if path.is_dir():
         return _loaded(str(path), split, config)
@@ -29,7 +31,7 @@ def records(place: str, split: str = "train", config: str | None = None) -> Iter
         return _loaded(place, split, config)
     if path.suffix == ".parquet":
         return _parquet(path)
-    return _list(path) if _begins(path) == b"[" else _lines(path)
+    return _list(path) if _begins(path) == b"[" else _lines(path, bad)
 
 
 def _begins(path: Path) -> bytes:
@@ -41,12 +43,20 @@ def _begins(path: Path) -> bytes:
     raise SourceError(f"{path} is empty")
 
 
-def _lines(path: Path) -> Iterator[tuple[str, Record]]:
+def _lines(path: Path, bad: list[str] | None) -> Iterator[tuple[str, Record]]:
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
-            if line.strip():
-                where = f"{path}, line {number}"
-                yield where, _object(_parsed(line, where), where)
+            if not line.strip():
+                continue
+            where = f"{path}, line {number}"
+            try:
+                record = _object(_parsed(line, where), where)
+            except SourceError as error:
+                if bad is None:
+                    raise
+                bad.append(str(error))
+                continue
+            yield where, record
 
 
 def _list(path: Path) -> Iterator[tuple[str, Record]]:
