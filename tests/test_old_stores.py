@@ -8,7 +8,7 @@ import shutil
 import sys
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,12 +22,13 @@ from flywheel.errors import ApprovalNeeded
 from flywheel.load import load
 from flywheel.steps import spin
 from flywheel.store import Store
-from tests.stores.make import HERE, HOME, RECIPES, STORES, TODAY, Made
+from tests.stores.make import HERE, HOME, RECIPES, STORES, Made
 from tests.test_cli import environment  # noqa: F401  (a fixture that is used by itself)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-NOW = [name for name, made in STORES.items() if made.commit == TODAY]
+UNREADABLE = {"version-1": "its judgments lack columns that were later put into 001 itself, and its ids are longer"}
+BEGUN_ANEW = {**UNREADABLE, "version-2": "a gate has a field more since then, so the same recipe is another run"}
 MADE_IN = """with made as (select c.id, coalesce(min(i.number), 0) as number from checkpoints c
                    left join iteration_datasets d on d.dataset = c.dataset left join iterations i on i.id = d.iteration
                    group by c.id)"""
@@ -82,6 +83,15 @@ TRAINED = f"""select count(*) from iteration_datasets d {OF_RUN.format(table="d"
               where i.number > 0 and r.created_at = (select max(created_at) from runs)"""
 """Rows that have trained in the latest run, but for its warm start."""
 Content = dict[str, Counter[tuple[Any, ...]]]
+
+
+def names(iterations: int = -1, fail: Mapping[str, str] | None = None) -> list[Any]:
+    """The stores with so many decided iterations at least, marked where the test is known to fail."""
+    return [
+        pytest.param(name, marks=pytest.mark.xfail(reason=fail[name], strict=True) if fail and name in fail else ())
+        for name, made in STORES.items()
+        if made.iterations >= iterations
+    ]
 
 
 class Old(NamedTuple):
@@ -153,21 +163,21 @@ def grown(old: Old, iteration: int) -> dict[str, int]:
     return {table: (now[table] - rows).total() for table, rows in old.content.items()}
 
 
-@pytest.mark.parametrize("name", STORES)
+@pytest.mark.parametrize("name", names(fail=UNREADABLE))
 def test_every_row_is_there_after_the_upgrade(name: str, unpacked: Callable[[str], Old]) -> None:
     old = unpacked(name)
     assert content(old.home, old.content) == old.content
     assert flywheel("store", "check") == (0, "the store is sound\n", "")
 
 
-@pytest.mark.parametrize("name", [name for name, made in STORES.items() if made.iterations > 0])
+@pytest.mark.parametrize("name", names(1, UNREADABLE))
 def test_a_replay_finds_all_that_trained_and_asks_nobody(name: str, unpacked: Callable[[str], Old]) -> None:
     old = unpacked(name)
     trained = Store(old.home / "flywheel.duckdb").sql(TRAINED).item()
     assert trained and replayed(old.made.recipe, *old.settings) == {"kept": trained}
 
 
-@pytest.mark.parametrize("name", STORES)
+@pytest.mark.parametrize("name", names(fail=BEGUN_ANEW))
 def test_a_run_goes_on_where_it_was_and_makes_nothing_twice(name: str, unpacked: Callable[[str], Old]) -> None:
     old = unpacked(name)
     goal = old.made.iterations + 1
@@ -197,8 +207,13 @@ def test_what_a_replay_asked_is_not_asked_again(unpacked: Callable[[str], Old]) 
 def go_on(old: Old, goal: int) -> None:
     """Turn the wheel until so many iterations are decided, and approve what waits."""
     try:
-        list(spin(old.recipe_at, old.home, iterations=goal))
+        turn(old, goal)
     except ApprovalNeeded:
         assert not any(grown(old, goal).values()), "who waits makes nothing"
         assert flywheel("approve", "--by", "ada", "--because", "good")[0] == 0
-        list(spin(old.recipe_at, old.home, iterations=goal))
+        turn(old, goal)
+
+
+def turn(old: Old, goal: int) -> None:
+    for at in spin(old.recipe_at, old.home, iterations=goal):
+        assert at.iteration == goal, "it began anew"
