@@ -10,7 +10,7 @@ Rows of a warm start count as `real` in a dataset's mix, whoever wrote them.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import polars as pl
 
@@ -22,12 +22,17 @@ from flywheel.tables import WORKED
 
 @dataclass(frozen=True)
 class Imported:
-    """WORKED examples: the answers of a file, a folder or a Hub data set; of preferences the better ones."""
+    """WORKED examples: the answers of a file, a folder or a Hub data set; of preferences the better ones.
+
+    Of a folder all files are read, unless a `split` says which; of a Hub data set the split `train`.
+    """
+
+    version: ClassVar[int] = 2  # all files of a folder, whatever their names
 
     path: str | Path
     kind: Literal["generations", "preferences"] = "generations"
     columns: tuple[str, ...] = ()
-    split: str = "train"
+    split: str | None = None
     config: str | None = None
 
     def __call__(self) -> pl.DataFrame:

@@ -50,7 +50,7 @@ def import_files(
     name: str | None = None,
     generator: str | None = None,
     columns: Sequence[str] = (),
-    split: str = "train",
+    split: str | None = None,
     config: str | None = None,
 ) -> Imported:
     """Add all rows of these files, folders or Hub data sets, or none. `name` is by default the file's; `generator` says
