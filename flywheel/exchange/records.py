@@ -19,6 +19,7 @@ Record = dict[str, Any]
 HUB_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+")
 READ = (".jsonl", ".json", ".parquet")
 """Files that are read here, without `datasets`."""
+DECODER = json.JSONDecoder(parse_float=Written)
 
 
 def records(place: str, split: str | None = None, config: str | None = None) -> Iterator[tuple[str, Record]]:
@@ -83,7 +84,7 @@ def _list(path: Path) -> Iterator[tuple[str, Record]]:
 
 def _parsed(raw: bytes, where: str) -> Any:
     try:
-        return json.loads(raw.decode("utf-8-sig"), parse_float=Written)
+        return DECODER.decode(raw.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise SourceError(f"{where}: not UTF-8: {error.reason} at byte {error.start + 1}") from error
     except json.JSONDecodeError as error:
