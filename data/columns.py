@@ -1,18 +1,25 @@
-"""From a table of any origin to PROMPTS: which column is what, which rows are of no use, and each prompt's id."""
+"""From rows of any origin to PROMPTS: which column is what, which rows are of no use, and each prompt's id.
 
-import re
-from collections.abc import Sequence
+What is text stays as it is. A number, or true and false, becomes the text that stands in the file. Lists and objects
+are no text: they are refused, but for a prompt's messages and for `meta`.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar, NoReturn
 
 import polars as pl
 
+from data.cells import NoText, chat_of, json_of, text_of
 from flywheel.errors import RecipeError, SourceError
-from flywheel.tables import PROMPTS, prompt_id
+from flywheel.tables import PROMPTS, Chat, prompt_id
 
 SLOT = "{prompt}"
-ROW = "row number"
 SHOWN = 5
 """Row numbers that an error names before it says how many more there are."""
+
+Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +31,8 @@ class Columns:
     {prompt} once; other braces, in it or in a prompt, mean nothing. `meta` names a column of JSON for a verifier, or
     several columns, which become the fields of an object. `limit` counts prompts.
     """
+
+    version: ClassVar[int] = 2  # JSON columns and dates are read as what they say, lists and objects are no text
 
     prompt: str = "question"
     reference: str | None = "answer"
@@ -59,91 +68,103 @@ def check_columns(wanted: Sequence[str], there: Sequence[str], source: str) -> N
         raise SourceError(f"{source} has no column {missing[0]!r}; its columns are {', '.join(there) or 'none'}")
 
 
-def prompts(rows: pl.LazyFrame, columns: Columns, source: str) -> pl.DataFrame:
-    """PROMPTS from a table that holds the columns wanted; SourceError names the rows that cannot be used."""
-    schema = rows.collect_schema()
-    chat, blank = _chats(columns) if holds_chats(schema, columns, source) else _texts(columns)
-    reference, uncut = _reference(columns)
-    table = (
-        rows.with_row_index(ROW, offset=1)
-        # A blank row's number keeps it apart from other blank ones, so that each of them is named.
-        .select(chat, reference, _meta(schema, columns), pl.when(blank).then(ROW), uncut=pl.when(uncut).then(ROW))
-        .unique(["chat", ROW], keep="first", maintain_order=True)
-    )
-    frame = (table if columns.limit is None else table.head(columns.limit)).collect(engine="streaming")
-    _refuse(frame[ROW], f"{source}: column {columns.prompt!r} holds no text")
-    _refuse(frame["uncut"], f"{source}: column {columns.reference!r} lacks {columns.reference_after!r}")
-    if frame.is_empty():
+def prompts(rows: Iterable[Row], columns: Columns, source: str, there: Mapping[str, Any]) -> pl.DataFrame:
+    """PROMPTS from rows; SourceError names those that cannot be used.
+
+    `there` has the columns that the rows have; it may fill while they are read.
+    """
+    found: dict[str, tuple[Any, ...]] = {}
+    blank, uncut, reading = list[int](), list[int](), iter(rows)
+    for number, row in enumerate(reading, 1):
+        chat = _chat(row.get(columns.prompt), columns, source, number)
+        id = prompt_id(chat) if chat else ""
+        if not chat:
+            blank.append(number)
+        elif id not in found:
+            reference, cut = _reference(row, columns, source, number)
+            found[id] = (id, chat, reference, _meta(row, columns, source, number), source)
+            uncut += [] if cut else [number]
+        if len(found) == columns.limit:
+            break
+    if not set(columns.wanted) <= set(there):
+        deque(reading, maxlen=0)  # a column may come late
+    columns.check(list(there), source)
+    _refuse(blank, f"{source}: column {columns.prompt!r} holds no text")
+    _refuse(uncut, f"{source}: column {columns.reference!r} lacks {columns.reference_after!r}")
+    if not found:
         raise SourceError(f"{source} holds no prompts")
-    # In Python, because an id is a hash of JSON: about 10 microseconds for each prompt.
-    ids = pl.Series("id", [prompt_id(chat) for chat in frame["chat"].to_list()], dtype=pl.String)
-    return frame.with_columns(ids, source=pl.lit(source)).select(PROMPTS.names()).cast(PROMPTS)
+    return pl.DataFrame(list(found.values()), schema=PROMPTS, orient="row")
 
 
-def holds_chats(schema: pl.Schema, columns: Columns, source: str) -> bool:
-    """Whether prompts are chats and not text; SourceError for what is neither, or fits no template."""
-    kind = schema[columns.prompt]
-    if not kind.is_nested():
-        return False
-    message = kind.inner if isinstance(kind, pl.List) else None
-    fields = {field.name for field in message.fields} if isinstance(message, pl.Struct) else set()
-    if not {"role", "content"} <= fields:
-        raise SourceError(
-            f"{source}: column {columns.prompt!r} holds neither text nor chats, "
-            f"which are lists of messages with role and content, but {kind}"
-        )
-    if columns.template != SLOT:
-        raise SourceError(f"{source}: column {columns.prompt!r} holds whole chats, so no template can be applied to it")
-    return True
+def table(rows: Iterable[Row], names: Sequence[str], source: str, there: Mapping[str, Any]) -> pl.DataFrame:
+    """These columns: numbers where all values are numbers, else text; SourceError where there is neither."""
+    cells = [[row.get(name) for name in names] for row in rows]
+    check_columns(names, list(there), source)
+    return pl.DataFrame([_series(name, [row[at] for row in cells], source) for at, name in enumerate(names)])
 
 
-def _texts(columns: Columns) -> tuple[pl.Expr, pl.Expr]:
-    """The chats around a column of text, and which rows are blank."""
-    before, after = columns.template.split(SLOT)
-    text = pl.col(columns.prompt).cast(pl.String)
-    user = _message("user", pl.concat_str(pl.lit(before), text, pl.lit(after)))
-    return pl.concat_list(*_system(columns), user).alias("chat"), (text.str.strip_chars() == "").fill_null(True)
+def _series(name: str, values: list[Any], source: str) -> pl.Series:
+    kinds = {type(value) for value in values if value is not None}
+    numbers = all(issubclass(kind, int | float) and kind is not bool for kind in kinds)
+    if kinds and (kinds == {bool} or numbers):
+        return pl.Series(name, values, dtype=None if kinds in ({int}, {bool}) else pl.Float64)
+    texts = [_told(value, name, source, number) for number, value in enumerate(values, 1)]
+    return pl.Series(name, texts, dtype=pl.String)
 
 
-def _chats(columns: Columns) -> tuple[pl.Expr, pl.Expr]:
-    """The chats of a column of chats, and which rows lack a message, a role or a content."""
-    column, part = pl.col(columns.prompt), pl.element().struct
-    said = (part.field("content").str.strip_chars() != "") & part.field("role").is_not_null()
-    blank = column.list.eval(said.fill_null(False)).list.all().not_() | (column.list.len() == 0)
-    messages = column.list.eval(pl.struct(part.field("role"), part.field("content")))
-    return pl.concat_list(*_system(columns), messages).alias("chat"), blank.fill_null(True)
+def _chat(value: Any, columns: Columns, source: str, number: int) -> Chat:
+    """A prompt's messages; none if it is blank."""
+    before = [] if columns.system is None else [{"role": "system", "content": columns.system}]
+    if isinstance(value, list | dict):
+        if columns.template != SLOT:
+            raise SourceError(
+                f"{source}: column {columns.prompt!r} holds whole chats, so no template can be applied to it"
+            )
+        try:
+            chat = chat_of(value)
+        except NoText as error:
+            _no_text(error, columns.prompt, source, number)
+        return [*before, *chat] if chat and all(message["content"].strip() for message in chat) else []
+    text = _told(value, columns.prompt, source, number)
+    if text is None or not text.strip():
+        return []
+    first, last = columns.template.split(SLOT)
+    return [*before, {"role": "user", "content": f"{first}{text}{last}"}]
 
 
-def _system(columns: Columns) -> list[pl.Expr]:
-    return [] if columns.system is None else [_message("system", pl.lit(columns.system))]
+def _reference(row: Row, columns: Columns, source: str, number: int) -> tuple[str | None, bool]:
+    """The reference, and whether `reference_after` was there to cut it."""
+    whole = None if columns.reference is None else _told(row.get(columns.reference), columns.reference, source, number)
+    if whole is None or columns.reference_after is None:
+        return whole, True
+    _, marker, after = whole.rpartition(columns.reference_after)
+    return (after.strip() if marker else None), bool(marker)
 
 
-def _message(role: str, content: pl.Expr) -> pl.Expr:
-    return pl.struct(pl.lit(role).alias("role"), content.alias("content"))
-
-
-def _reference(columns: Columns) -> tuple[pl.Expr, pl.Expr]:
-    """The references, and in which rows `reference_after` is missing."""
-    whole = pl.lit(None, dtype=pl.String) if columns.reference is None else pl.col(columns.reference).cast(pl.String)
-    if columns.reference_after is None:
-        return whole.alias("reference"), pl.lit(False)
-    cut = whole.str.extract(f"(?s)^.*{re.escape(columns.reference_after)}(.*)$").str.strip_chars()
-    return cut.alias("reference"), whole.is_not_null() & cut.is_null()
-
-
-def _meta(schema: pl.Schema, columns: Columns) -> pl.Expr:
+def _meta(row: Row, columns: Columns, source: str, number: int) -> str | None:
     if columns.meta is None:
-        return pl.lit(None, dtype=pl.String).alias("meta")
-    if isinstance(columns.meta, tuple):
-        return pl.struct(*columns.meta).struct.json_encode().alias("meta")
-    column = pl.col(columns.meta)
-    as_json = column.struct.json_encode() if isinstance(schema[columns.meta], pl.Struct) else column.cast(pl.String)
-    return as_json.alias("meta")
+        return None
+    several = isinstance(columns.meta, tuple)
+    value = {name: row.get(name) for name in columns.meta} if several else row.get(str(columns.meta))
+    try:
+        return json_of(value)
+    except NoText as error:
+        _no_text(error, ", ".join(columns.meta) if isinstance(columns.meta, tuple) else columns.meta, source, number)
 
 
-def _refuse(rows: pl.Series, what: str) -> None:
-    """SourceError if any row has a number here."""
-    numbers = rows.drop_nulls().sort().to_list()
+def _told(value: Any, name: str, source: str, number: int) -> str | None:
+    try:
+        return text_of(value)
+    except NoText as error:
+        _no_text(error, name, source, number)
+
+
+def _no_text(error: NoText, name: str, source: str, number: int) -> NoReturn:
+    raise SourceError(f"{source}: column {name!r} holds {error} in row {number}, counted from 1") from error
+
+
+def _refuse(numbers: Sequence[int], what: str) -> None:
+    """SourceError if there is any row."""
     if numbers:
         more = f" and {len(numbers) - SHOWN} more" if len(numbers) > SHOWN else ""
         shown = ", ".join(str(number) for number in numbers[:SHOWN])

@@ -43,12 +43,21 @@ class Oasst:
 
 def ranked(messages: Table, lang: str = "en") -> pl.DataFrame:
     """`question`, `reply` and `rank` (0 is best) of all ranked replies to first questions; SourceError."""
-    rows = messages.rows(MESSAGE).filter(pl.col("lang") == lang)
+    rows = _with_ranks(messages.rows(MESSAGE), "rank", messages).filter(pl.col("lang") == lang)
     first = rows.filter(pl.col("role") == "prompter", pl.col("parent_id").is_null())
     replies = rows.filter(pl.col("role") == "assistant", pl.col("rank").is_not_null())
     replies = replies.select(message_id="parent_id", reply="text", rank=pl.col("rank").cast(pl.Int64)).sort("rank")
     found = first.select("message_id", question="text").join(replies, on="message_id", maintain_order="left_right")
     return found.select("question", "reply", "rank")
+
+
+def _with_ranks(rows: pl.DataFrame, column: str, source: Table) -> pl.DataFrame:
+    """The rows with this column as numbers and the others as text; SourceError for a rank that is no number."""
+    ranks = rows[column].cast(pl.Float64, strict=False)
+    wrong = rows[column].filter(ranks.is_null() & rows[column].is_not_null() | ranks.is_nan().fill_null(False))
+    if len(wrong):
+        raise SourceError(f"{named(source)}: column {column!r} holds {str(wrong[0])[:60]!r}, which is no rank")
+    return rows.with_columns(ranks, pl.exclude(column).cast(pl.String))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +94,8 @@ class Agreeing:
     def __call__(self) -> pl.DataFrame:
         """WORKED, or SourceError."""
         columns = {"question": self.question, "reply": self.reply, "rank": self.rank, "judgment": self.judgment}
-        table = self.rows.rows(list(columns.values())).select(**{name: pl.col(of) for name, of in columns.items()})
+        rows = _with_ranks(self.rows.rows(list(columns.values())), self.rank, self.rows)
+        table = rows.select(**{name: pl.col(of) for name, of in columns.items()})
         judged = self._judged(table.drop_nulls())
         kept = balanced(judged.filter(agrees()))
         if kept.is_empty():

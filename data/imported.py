@@ -22,14 +22,17 @@ from flywheel.tables import WORKED
 
 @dataclass(frozen=True)
 class Imported:
-    """WORKED examples: the answers of a file, a folder or a Hub data set; of two the better one, of a tie none."""
+    """WORKED examples: the answers of a file, a folder or a Hub data set; of two the better one, of a tie none.
 
-    version: ClassVar[int] = 2  # system, history, tools and thoughts are part of what is learnt; ties are not
+    Of a folder all files are read, unless a `split` says which; of a Hub data set the split `train`.
+    """
+
+    version: ClassVar[int] = 2  # system, history, tools and thoughts are learnt, ties are not; all files of a folder
 
     path: str | Path
     kind: Literal["generations", "preferences", "comparisons"] = "generations"
     columns: tuple[str, ...] = ()
-    split: str = "train"
+    split: str | None = None
     config: str | None = None
 
     def __call__(self) -> pl.DataFrame:

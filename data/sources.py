@@ -5,22 +5,23 @@
     Hub("openai/gsm8k", config="main", split="train", reference_after="####")
     Split(Jsonl("all.jsonl"), "exam")                       a tenth of it that no training will see
 
-Files are scanned, not looped over; the order is that of the files, and a prompt that comes twice is kept once.
+The order is that of the files, and a prompt that comes twice is kept once.
 """
 
 import glob
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
 
-from data.columns import Columns, check_columns, holds_chats, prompts
+from data.columns import Columns, Row, check_columns, prompts, table
 from flywheel.errors import RecipeError, SourceError
+from flywheel.exchange import hub
+from flywheel.exchange.records import lines, parquet, parquet_names
 from flywheel.recipe import Source, named
-from flywheel.tables import CHAT, content_number
+from flywheel.tables import content_number
 
 
 @dataclass(frozen=True)
@@ -31,25 +32,13 @@ class Jsonl(Columns):
 
     def __call__(self) -> pl.DataFrame:
         """PROMPTS, or SourceError."""
-        files = _files(self.path, "*.jsonl")
-        try:
-            there = pl.scan_ndjson(files, infer_schema_length=1000).collect_schema()
-            self.check(there.names(), str(self.path))
-            # Read as text, so that a column may hold 18 in one row and "18" in the next.
-            kinds: dict[str, pl.DataType] = {name: pl.String() for name in self.wanted}
-            if holds_chats(there, self, str(self.path)):
-                kinds[self.prompt] = CHAT
-            return prompts(pl.scan_ndjson(files, schema=kinds), self, str(self.path))
-        except pl.exceptions.PolarsError as error:
-            raise SourceError(_broken_line(files) or f"{self.path}: {_first_line(error)}") from error
+        there: dict[str, None] = {}
+        return prompts(_lines(_files(self.path, "*.jsonl"), there), self, str(self.path), there)
 
     def rows(self, columns: Sequence[str]) -> pl.DataFrame:
         """These columns as they are, or SourceError."""
-        files = _files(self.path, "*.jsonl")
-        try:
-            return _some(pl.scan_ndjson(files, infer_schema_length=None), columns, str(self.path))
-        except pl.exceptions.PolarsError as error:
-            raise SourceError(_broken_line(files) or f"{self.path}: {_first_line(error)}") from error
+        there: dict[str, None] = {}
+        return table(_lines(_files(self.path, "*.jsonl"), there), columns, str(self.path), there)
 
 
 @dataclass(frozen=True)
@@ -60,21 +49,20 @@ class Parquet(Columns):
 
     def __call__(self) -> pl.DataFrame:
         """PROMPTS, or SourceError."""
-        files = _files(self.path, "*.parquet")
-        try:
-            rows = pl.scan_parquet(files)
-            self.check(rows.collect_schema().names(), str(self.path))
-            return prompts(rows, self, str(self.path))
-        except pl.exceptions.PolarsError as error:
-            raise SourceError(f"{self.path} cannot be read as Parquet: {_first_line(error)}") from error
+        there: dict[str, None] = {}
+        return prompts(self._rows(self.wanted, there), self, str(self.path), there)
 
     def rows(self, columns: Sequence[str]) -> pl.DataFrame:
         """These columns as they are, or SourceError."""
-        files = _files(self.path, "*.parquet")
-        try:
-            return _some(pl.scan_parquet(files), columns, str(self.path))
-        except pl.exceptions.PolarsError as error:
-            raise SourceError(f"{self.path} cannot be read as Parquet: {_first_line(error)}") from error
+        there: dict[str, None] = {}
+        return table(self._rows(columns, there), columns, str(self.path), there)
+
+    def _rows(self, columns: Sequence[str], there: dict[str, None]) -> Iterator[Row]:
+        for file in _files(self.path, "*.parquet"):
+            names = parquet_names(file)
+            there.update(dict.fromkeys(names))
+            check_columns(columns, names, str(file))
+            yield from parquet(file, columns)
 
 
 @dataclass(frozen=True)
@@ -91,37 +79,25 @@ class Hub(Columns):
 
     def __call__(self) -> pl.DataFrame:
         """PROMPTS, or SourceError."""
-        return prompts(self.rows(self.wanted).lazy(), self, self._where())
+        loaded = self._load(self.wanted)
+        return prompts(
+            hub.rows(loaded, self._where(), self.wanted), self, self._where(), dict.fromkeys(loaded.column_names)
+        )
 
     def rows(self, columns: Sequence[str]) -> pl.DataFrame:
         """These columns as they are, or SourceError."""
-        table = self._load()
-        check_columns(columns, table.column_names, self._where())
-        found: pl.DataFrame = table.select_columns(list(columns)).to_polars()
-        return found
+        loaded = self._load(columns)
+        return table(
+            hub.rows(loaded, self._where(), columns), columns, self._where(), dict.fromkeys(loaded.column_names)
+        )
 
     def _where(self) -> str:
         return "/".join(part for part in (self.name, self.config, self.split) if part)
 
-    def _load(self) -> Any:
-        try:
-            import datasets
-        except ImportError as error:
-            raise SourceError(f"Hub({self.name!r}) needs the package `datasets`, which is not installed") from error
-        folder = Path(self.name).expanduser()
-        try:
-            if (folder / "dataset_dict.json").exists():
-                return _pick_split(datasets.load_from_disk(str(folder)), self.split)
-            if (folder / "state.json").exists():
-                return datasets.load_from_disk(str(folder))
-            return datasets.load_dataset(self.name, self.config, split=self.split, revision=self.revision)
-        except ConnectionError as error:
-            raise SourceError(
-                f"{self.name} is neither a local folder nor downloaded yet, and the Hugging Face Hub cannot be "
-                "reached: connect once, or read a copy of it with Jsonl or Parquet"
-            ) from error
-        except Exception as error:  # the loaders raise a dozen types: bad names, splits and configs, gated repositories
-            raise SourceError(f"{self.name}, split {self.split!r} cannot be loaded: {_first_line(error)}") from error
+    def _load(self, columns: Sequence[str]) -> Any:
+        loaded = hub.load(self.name, self.split, self.config, self.revision)
+        check_columns(columns, loaded.column_names, self._where())
+        return loaded
 
 
 @dataclass(frozen=True)
@@ -153,15 +129,12 @@ class Split:
         return part
 
 
-def _some(table: pl.LazyFrame, columns: Sequence[str], source: str) -> pl.DataFrame:
-    check_columns(columns, table.collect_schema().names(), source)
-    return table.select(columns).collect()
-
-
-def _pick_split(splits: Any, name: str) -> Any:
-    if name not in splits:
-        raise ValueError(f"its splits are {', '.join(splits)}")
-    return splits[name]
+def _lines(files: Sequence[Path], there: dict[str, None]) -> Iterator[Row]:
+    """The objects of these files; `there` gets the names of their keys."""
+    for file in files:
+        for _, row in lines(file):
+            there.update(dict.fromkeys(row))
+            yield row
 
 
 def _files(path: str | Path, pattern: str) -> list[Path]:
@@ -177,22 +150,3 @@ def _files(path: str | Path, pattern: str) -> list[Path]:
     if empty:
         raise SourceError(f"{empty[0]} is empty")
     return files
-
-
-def _broken_line(files: Iterable[Path]) -> str | None:
-    """Where the first line is that holds no JSON object, and why; None if this reader finds none."""
-    for file in files:
-        with file.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                try:
-                    if line.strip() and not isinstance(json.loads(line.decode("utf-8").strip()), dict):
-                        return f"{file}, line {number}: not a JSON object"
-                except json.JSONDecodeError as error:
-                    return f"{file}, line {number}: not valid JSON: {error.msg} at character {error.pos + 1}"
-                except UnicodeDecodeError as error:
-                    return f"{file}, line {number}: not UTF-8: {error.reason} at byte {error.start + 1}"
-    return None
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

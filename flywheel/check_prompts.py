@@ -8,8 +8,9 @@ from pathlib import Path
 import polars as pl
 
 from flywheel.errors import FlywheelError
+from flywheel.overlap import mostly_near, overlapping
 from flywheel.recipe import Recipe, Scratch, Source
-from flywheel.tables import PROMPTS, Chat, prompt_id
+from flywheel.tables import PROMPTS, Chat, prompts_frame
 
 
 def prompt_problems(recipe: Recipe) -> Iterator[str]:
@@ -20,23 +21,32 @@ def prompt_problems(recipe: Recipe) -> Iterator[str]:
         if problem:
             yield problem
     yield from _wrong_proposer(recipe, read.get("prompts"))
-    training = {name: set(read[name]["id"]) for name in read if name == "prompts"}
+    training = {name: read[name] for name in read if name == "prompts"}
     if recipe.warm_start:
         try:
-            training["warm_start.examples"] = {prompt_id(chat) for chat in recipe.warm_start.examples()["chat"]}
+            chats = recipe.warm_start.examples()["chat"]
+            training["warm_start.examples"] = prompts_frame(({"chat": chat} for chat in chats), "worked examples")
         except FlywheelError as error:
             yield f"warm_start.examples: {error}"
     if "exam.prompts" not in read:
         return
-    exam = set(read["exam.prompts"]["id"])
-    for where, ids in training.items():
-        if ids & exam:
-            yield (
-                f"{where} shares {len(ids & exam)} of its {len(ids)} prompts with the exam {recipe.exam.name} "
-                f"({len(exam)} prompts): nothing may train on what it is examined on"
-            )
+    for where, frame in training.items():
+        problem = _examined(recipe, frame, read["exam.prompts"])
+        if problem:
+            yield f"{where} {problem}"
     for where, frame in read.items():
         yield from _too_long(recipe.base, where, frame["chat"].to_list())
+
+
+def _examined(recipe: Recipe, prompts: pl.DataFrame, exam: pl.DataFrame) -> str | None:
+    """What is wrong with training prompts that are examined too, or that come too near the exam for the most part."""
+    ids, examined = set(prompts["id"]), set(exam["id"])
+    if ids & examined:
+        return (
+            f"shares {len(ids & examined)} of its {len(ids)} prompts with the exam {recipe.exam.name} "
+            f"({len(examined)} prompts): nothing may train on what it is examined on"
+        )
+    return mostly_near(overlapping(prompts, exam, recipe.overlap), len(prompts), recipe.overlap)
 
 
 def _wrong_proposer(recipe: Recipe, seeds: pl.DataFrame | None) -> Iterator[str]:

@@ -63,7 +63,9 @@ def import_(
     checkpoint: Annotated[
         str | None, typer.Option(help="Who answered; by default what the column generator says.")
     ] = None,
-    split: Annotated[str, typer.Option(help="Of a folder or a Hub data set.")] = "train",
+    split: Annotated[
+        str | None, typer.Option(help="Of a Hub data set, by default train; of a folder, by default all files.")
+    ] = None,
     config: Annotated[str | None, typer.Option(help="Of a folder or a Hub data set.")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out rows that cannot be used, and say which.")] = (
         False

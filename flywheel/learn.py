@@ -50,8 +50,12 @@ def warm_start(turn: Turn) -> Iterator[Progress]:
     if recipe.warm_start is None:
         return
     if history.dataset_of(turn.store, turn.id) is None:
-        prompts, rows = human_data(recipe, recipe.warm_start.examples())
+        worked = recipe.warm_start.examples()
+        prompts, rows = human_data(recipe, worked)
         turn.store.add_all({**opening(turn), "prompts": prompts, **dataset_frames(turn, rows, "worked examples")})
+        if near := len(worked) - len(rows):
+            note = f"{near} worked examples left out: they share {recipe.overlap} words in a row with the exam"
+            yield turn.progress("warm_start", 0, 0, note=note)
     yield from trained(turn, base, recipe.warm_start.train, "warm_start")
 
 

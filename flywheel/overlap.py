@@ -1,8 +1,21 @@
 """Near-duplicates between training prompts and exam prompts: so many words in a row that stand in both.
 
 An id finds only the same chat, letter by letter. Here texts are compared as GPT-3 and its successors were checked: what
-users say, in lower case, without punctuation, 13 words in a row. What most exam prompts share, such as a template or
-worked examples, says nothing about an item and is hidden first; what is then shorter than `n` words is compared whole.
+users say, in lower case, without punctuation, 13 words in a row. A training prompt is near an exam prompt that
+
+- has the same `n` words in a row, and these are its own: they stand in fewer than SEVERAL exam prompts, and half of
+  them do so without the others. Words that several items share are an instruction, a passage or worked examples, and
+  say nothing about one item. (GPT-3 leaves out n-grams that stand in more than 10 documents, as most of those are
+  boilerplate: Brown et al., arXiv 2005.14165, appendix C. It counts training documents. That would let an item go that
+  was copied often, so we count exam prompts.)
+- is there in whole, or nearly (`cores`), even if each of its n-grams is shared. So an item that the exam has in several
+  paraphrases, or that is put together from pieces, cannot leak as it is. (PaLM and Tulu 3 ask for 70% and 50% of an
+  item's 8-grams, whichever they are; a long template alone has as many.)
+- is shorter than `n` words, and the same. Here what more than half of the exam has (`template`) does not count.
+
+SEVERAL is three, because two exam prompts with the same words may well be one item and its paraphrase. Prompts with the
+same words count once. So a template of which an exam has but two prompts convicts whoever has it: `mostly_near` says so
+where that is most of a source. And a problem of fewer than `n` words is found only where nothing is added to it.
 """
 
 from collections.abc import Iterator
@@ -10,182 +23,115 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
+
+from flywheel.cores import Cores, cores_of, held
+from flywheel.ngrams import Hashes, Mask, Places, Text, among, grams, levels, said, spread, text_of, where, whole
+from flywheel.template import FEW, Template, shown, template_of
 
 OVERLAP = pl.Schema({"prompt": pl.String, "exam": pl.String, "shared": pl.String})
 
-FEW = 10  # with fewer exam prompts, what most of them share is not a template yet
+SEVERAL = 3  # exam prompts with the same words: from here on these are no item's own
 CHUNK = 32_000_000  # bytes of training text that are taken apart at once
-
-# Signs of arithmetic are words: 4 + 3 and 4 - 3 are two problems. Scripts without spaces have a word per character.
-ALONE = r"\p{Han}\p{Hiragana}\p{Katakana}"
-WORD = rf"[{ALONE}]|[[\p{{L}}\p{{M}}\p{{N}}]--[{ALONE}]]+|[-+*/^=<>%]"
-HYPHEN = r"(\p{L})['’-]"  # well-known and it's are two words each, not a subtraction
-FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, so that no power of it is 0 modulo 2**64
-
-Hashes = NDArray[np.uint64]
-Places = NDArray[np.int64]
-
-
-class Text(NamedTuple):
-    """The words of many prompts, one after the other."""
-
-    words: pl.Series
-    hashes: Hashes  # of each word
-    rows: Places  # the prompt that each word stands in, rising
-    begins: Places  # where each prompt's words begin and end
-    ends: Places
-    shown: NDArray[np.bool_]  # which words are compared
-
-
-class Template(NamedTuple):
-    """What most exam prompts share: their first words, their last ones (backwards), and n-grams."""
-
-    first: Hashes
-    last: Hashes
-    grams: Hashes
-    n: int
+LONG = 300  # letters of a text that an error shows
 
 
 class Index(NamedTuple):
-    """Where to look an exam prompt up: by n-gram (sorted), or by all of its text where that is shorter."""
+    """Where to look an exam prompt up: by an n-gram of its own, by its core, or by all of its text."""
 
-    grams: Hashes
-    rows: Places
+    grams: Hashes  # sorted
+    own: Places  # the first exam prompt that each is an n-gram of, or -1 if it is none's own
+    often: Mask  # which ones more than half of the exam has
+    cores: Cores
     short: pl.DataFrame
+    template: Template
+    n: int
 
 
 def overlapping(prompts: pl.DataFrame, exam: pl.DataFrame, n: int = 13) -> pl.DataFrame:
-    """OVERLAP: the training prompts that share `n` words in a row with an exam prompt, or are short and equal to one.
+    """OVERLAP: the training prompts that are near an exam prompt, and words that they share.
 
     Both frames are PROMPTS. Each training prompt comes at most once, in the order of `prompts`, with the first exam
     prompt that holds the shared words. A prompt whose id is that of an exam prompt always comes.
     """
     if n < 1:
         raise ValueError(f"an overlap has at least one word, not {n}")
-    text = _text(exam)
-    template = _template(text, n)
-    index = _index(_hide(text, template), n)
-    same = prompts.join(exam, on="id", how="semi").select(prompt="id", exam="id", shared=_said())
-    found = [OVERLAP.to_frame(), same]
+    index = _index(text_of(exam), n)
+    found = [prompts.join(exam, on="id", how="semi").select(prompt="id", exam="id", shared=said())]
     for part in _parts(prompts):
-        hits = _find(_hide(_text(part), template), index, n)
+        hits = _find(text_of(part), index)
         ids = part["id"].gather(hits["row"]).alias("prompt"), exam["id"].gather(hits["item"]).alias("exam")
         found.append(hits.select(*ids, "shared"))
-    once = pl.concat(found).unique("prompt", keep="first")
+    once = pl.concat([OVERLAP.to_frame(), *found]).unique("prompt", keep="first", maintain_order=True)
     return prompts.select(prompt="id").join(once, on="prompt", maintain_order="left")
+
+
+def mostly_near(near: pl.DataFrame, prompts: int, n: int) -> str | None:
+    """What is wrong with a source of so many prompts where OVERLAP holds most of them: they would be left out."""
+    if near.height * 2 <= prompts:
+        return None
+    shared, count = near["shared"].value_counts(sort=True).row(0)
+    text = shared if len(shared) <= LONG else f"{shared[:LONG]}…"
+    return (
+        f"shares {n} words in a row with the exam in {near.height} of its {prompts} prompts, which would be left out, "
+        f"{count} of them for {text!r}: if that is a template, let at least {SEVERAL} exam prompts have it, or raise "
+        "overlap; if it is a problem of the exam, take other prompts"
+    )
 
 
 def _parts(prompts: pl.DataFrame) -> Iterator[pl.DataFrame]:
     """Consecutive prompts of about CHUNK bytes each."""
-    part = prompts.select(part=_said().str.len_bytes().cum_sum() // CHUNK)["part"]
+    part = prompts.select(part=said().str.len_bytes().cum_sum() // CHUNK)["part"]
     yield from prompts.with_columns(part).partition_by("part", maintain_order=True, include_key=False)
 
 
-def _said() -> pl.Expr:
-    message = pl.element().struct
-    return pl.col("chat").list.eval(message.field("content").filter(message.field("role") == "user")).list.join("\n")
+def _index(text: Text, n: int) -> Index:
+    template, half = template_of(text), (n + 1) // 2
+    hashes, places = grams(text, n)
+    many, level, items = spread(text, hashes, places), levels(text, half), len(np.unique(whole(text)))
+    often = (many * 2 > items) & (items >= FEW)
+    seen = shown(text, template, places[often], n)
+    own = (many < SEVERAL) & (among(seen, places, n) == n) & (among(level < SEVERAL, places, n) >= half)
+    known, first, at = np.unique(hashes, return_index=True, return_inverse=True)
+    of = np.full(len(known), -1)
+    of[at[own][::-1]] = text.rows[places[own]][::-1]  # backwards, so that the first one stays
+    short = _short(text, seen, places, n).rename({"row": "item"}).unique("shared", keep="first", maintain_order=True)
+    cores = cores_of(text, places, many, _rare(text, level), n)
+    return Index(known, of, often[first], cores, short, template, n)
 
 
-def _text(prompts: pl.DataFrame) -> Text:
-    words = _said().str.to_lowercase().str.replace_all(HYPHEN, "$1 ").str.extract_all(WORD)
-    flat = prompts.select(word=words).with_row_index("row").explode("word").drop_nulls()
-    rows, prompt = flat["row"].to_numpy().astype(np.int64), np.arange(prompts.height)
-    begins, ends = np.searchsorted(rows, prompt), np.searchsorted(rows, prompt, side="right")
-    return Text(flat["word"], flat["word"].hash().to_numpy(), rows, begins, ends, np.ones(len(rows), dtype=np.bool_))
+def _rare(exam: Text, level: Places) -> Mask:
+    """Which words of each exam prompt are its rarest: no several have them, or half as many as have the most common."""
+    some = np.flatnonzero(exam.ends > exam.begins)
+    least, most = (of.reduceat(level, exam.begins[some]) for of in (np.minimum, np.maximum))
+    limit = np.zeros(len(exam.begins), dtype=np.int64)
+    limit[some] = np.maximum(np.maximum(least, most // 2), SEVERAL - 1)
+    return np.asarray(level <= limit[exam.rows])
 
 
-def _template(exam: Text, n: int) -> Template:
-    """What more than half of the exam prompts share; nothing where there are only a few."""
-    if len(exam.begins) < FEW:
-        nothing = np.zeros(0, dtype=np.uint64)
-        return Template(nothing, nothing, nothing, n)
-    grams, places = _grams(exam, n)
-    shared = pl.DataFrame({"gram": grams, "row": exam.rows[places]}).group_by("gram").agg(pl.col("row").n_unique())
-    often = shared.filter(pl.col("row") * 2 > len(exam.begins))["gram"].sort().to_numpy()
-    return Template(_common(exam, backwards=False), _common(exam, backwards=True), often, n)
+def _find(text: Text, index: Index) -> pl.DataFrame:
+    """Rows of the text, the exam's item that each is near, and what they share."""
+    hashes, places = grams(text, index.n)
+    at = where(hashes, index.grams)
+    known = at >= 0
+    hashes, hits, at = hashes[known], places[known], at[known]
+    own = np.flatnonzero(index.own[at] >= 0)
+    rows, first = np.unique(text.rows[hits[own]], return_index=True)
+    found = _hits(text, rows, index.own[at[own[first]]], hits[own[first]], index.n)
+    seen = shown(text, index.template, hits[index.often[at]], index.n)
+    short = _short(text, seen, places, index.n).join(index.short, on="shared").select(found.columns)
+    return pl.concat([found, _hits(text, *held(text, hashes, hits, index.cores), index.n), short])
 
 
-def _common(text: Text, *, backwards: bool) -> Hashes:
-    """The words with which more than half of the prompts begin (or, backwards, end)."""
-    common: list[np.uint64] = []
-    left = np.arange(len(text.begins))
-    while True:
-        left, here = _nth(text, left, len(common), backwards)
-        values, counts = np.unique(text.hashes[here], return_counts=True)
-        if not len(counts) or counts.max() * 2 <= len(text.begins):
-            return np.array(common, dtype=np.uint64)
-        common.append(values[counts.argmax()])
-        left = left[text.hashes[here] == common[-1]]
-
-
-def _nth(text: Text, rows: Places, k: int, backwards: bool) -> tuple[Places, Places]:
-    """Those of the rows that have more than k words, and where the k-th from the beginning (or from the end) stands."""
-    rows = rows[text.ends[rows] - text.begins[rows] > k]
-    return rows, text.ends[rows] - 1 - k if backwards else text.begins[rows] + k
-
-
-def _hide(text: Text, template: Template) -> Text:
-    """The text with the template's words no longer shown."""
-    shown = text.shown.copy()
-    for words, backwards in ((template.first, False), (template.last, True)):
-        rows = np.arange(len(text.begins))
-        for k, word in enumerate(words):
-            rows, here = _nth(text, rows, k, backwards)
-            rows = rows[text.hashes[here] == word]
-        for k in range(len(words)):
-            shown[_nth(text, rows, k, backwards)[1]] = False
-    grams, places = _grams(text, template.n)
-    common = places[_where(grams, template.grams) >= 0]
-    for k in range(template.n):
-        shown[common + k] = False
-    return text._replace(shown=shown)
-
-
-def _where(values: Hashes, known: Hashes) -> Places:
-    """Where each value stands in `known`, which is sorted, or -1."""
-    at = np.searchsorted(known, values)
-    at[at == len(known)] = -1
-    at[at >= 0] = np.where(known[at[at >= 0]] == values[at >= 0], at[at >= 0], -1)
-    return at
-
-
-def _grams(text: Text, n: int) -> tuple[Hashes, Places]:
-    """The hash of every `n` words in a row that are shown and stand in one prompt, and where they begin.
-
-    A sum of the words' hashes times powers of FACTOR: that two n-grams among billions have the same one is a chance of
-    one in many thousands.
-    """
-    count = max(len(text.rows) - n + 1, 0)
-    sums, hidden = np.zeros(count, dtype=np.uint64), np.concatenate([[0], np.cumsum(~text.shown)])
-    for k in range(n):
-        sums = sums * FACTOR + text.hashes[k : k + count]
-    within = (text.rows[:count] == text.rows[n - 1 :][:count]) & (hidden[:count] == hidden[n:][:count])
-    places = np.flatnonzero(within)
-    return sums[places], places
-
-
-def _index(exam: Text, n: int) -> Index:
-    grams, places = _grams(exam, n)
-    known, first = np.unique(grams, return_index=True)
-    short = _short(exam, places).rename({"row": "item"}).unique("shared", keep="first", maintain_order=True)
-    return Index(known, exam.rows[places[first]], short)
-
-
-def _find(text: Text, index: Index, n: int) -> pl.DataFrame:
-    """Rows of the text, the exam's item that each overlaps with, and what they share."""
-    grams, places = _grams(text, n)
-    at = _where(grams, index.grams)
-    hit = at >= 0
-    rows, first = np.unique(text.rows[places[hit]], return_index=True)
-    shared = [" ".join(text.words[int(place) : int(place) + n]) for place in places[hit][first]]
+def _hits(text: Text, rows: Places, items: Places, starts: Places, n: int) -> pl.DataFrame:
+    shared = [" ".join(text.words[int(start) : int(start) + n]) for start in starts]
     kinds = {"row": pl.Int64, "item": pl.Int64, "shared": pl.String}
-    long = pl.DataFrame({"row": rows, "item": index.rows[at[hit]][first], "shared": shared}, schema_overrides=kinds)
-    return pl.concat([long, _short(text, places).join(index.short, on="shared").select(*kinds)])
+    return pl.DataFrame({"row": rows, "item": items, "shared": shared}, schema_overrides=kinds)
 
 
-def _short(text: Text, places: Places) -> pl.DataFrame:
-    """All that is shown of the prompts in which no n-gram begins: `row` and `shared`."""
-    alone = text.shown & ~np.isin(text.rows, text.rows[places])
+def _short(text: Text, seen: Mask, places: Places, n: int) -> pl.DataFrame:
+    """All that is shown of the prompts in which no n-gram is: `row` and `shared`."""
+    long = np.zeros(len(text.begins), dtype=np.bool_)
+    long[text.rows[places[among(seen, places, n) == n]]] = True
+    alone = seen & ~long[text.rows]
     words = pl.DataFrame({"row": text.rows, "word": text.words}).filter(pl.Series(alone))
     return words.group_by("row", maintain_order=True).agg(pl.col("word").str.join(" ").alias("shared"))

@@ -31,7 +31,7 @@ DOORS = {
     "peft": ("flywheel/engines/", "flywheel/training/"),
     "accelerate": ("flywheel/training/",),
     "trl": ("flywheel/training/",),
-    "datasets": ("flywheel/training/", "flywheel/exchange/records.py", "data/"),
+    "datasets": ("flywheel/training/", "flywheel/exchange/hub.py"),
     "prefect": ("flows/",),
     "prefect_ray": ("flows/cluster.py",),
     "ray": ("flows/cluster.py",),

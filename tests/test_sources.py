@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.sources import Hub, Jsonl, Parquet, Split
@@ -197,6 +197,7 @@ class Numbered:
 
 
 @pytest.mark.slow
+@settings(deadline=None)
 @given(count=st.integers(50, 300), more=st.integers(0, 100), share=st.floats(0.2, 0.8))
 def test_a_split_is_a_partition_that_stays_when_rows_are_added(count: int, more: int, share: float) -> None:
     train, exam = (set(Split(Numbered(count), part, share)()["id"]) for part in ("train", "exam"))

@@ -36,7 +36,7 @@ def import_files(
     name: str | None = None,
     generator: str | None = None,
     columns: Sequence[str] = (),
-    split: str = "train",
+    split: str | None = None,
     config: str | None = None,
     skip_bad: bool = False,
 ) -> Imported:

@@ -1,37 +1,64 @@
 """Records of files and of the Hub, one after the other, each with the place where it stands.
 
-A place is a file (JSON lines, a JSON list, Parquet), a folder that `datasets` can load, or the name of a data set on
-the Hugging Face Hub. Nothing is held but the batch that is being read; only a JSON list is read at once.
+A place is a file (JSON lines, a JSON list, Parquet), a folder of such files, a folder that `datasets` can load, or the
+name of a data set on the Hugging Face Hub. Nothing is held but the batch that is being read; only a JSON list is read
+at once.
 """
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from flywheel.errors import SourceError
+from flywheel.exchange import arrow, hub
+from flywheel.exchange.arrow import Written
 
 Record = dict[str, Any]
 HUB_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+")
-BATCH = 4096
+READ = (".jsonl", ".json", ".parquet")
+"""Files that are read here, without `datasets`."""
+DECODER = json.JSONDecoder(parse_float=Written)
 
 
 def records(
-    place: str, split: str = "train", config: str | None = None, bad: list[str] | None = None
+    place: str, split: str | None = None, config: str | None = None, bad: list[str] | None = None
 ) -> Iterator[tuple[str, Record]]:
-    """Each record with words that say where it is. SourceError names what cannot be read; `split` and `config` are for
-    folders and the Hub. Lines that hold no record are told to `bad` and left out, where it is given."""
+    """Each record with words that say where it is. SourceError names what cannot be read; lines that hold no record are
+    told to `bad` and left out, where it is given.
+
+    Of a folder all files are read, whatever their names say; a `split` takes those of one split, as `datasets` tells
+    them apart. On the Hub, and in a folder that says itself what its splits are, it is by default `train`.
+    """
     path = Path(place).expanduser()
     if path.is_dir():
-        return _loaded(str(path), split, config)
+        files = [] if split or config or hub.chosen(path) else _files(path)
+        return _each(files, bad) if files else _loaded(str(path), split or "train", config)
     if not path.is_file():
         if path.suffix or not HUB_NAME.fullmatch(place):
             raise SourceError(f"there is no file {place}")
-        return _loaded(place, split, config)
+        return _loaded(place, split or "train", config)
     if path.suffix == ".parquet":
         return _parquet(path)
-    return _list(path) if _begins(path) == b"[" else _lines(path, bad)
+    return _list(path) if _begins(path) == b"[" else lines(path, bad)
+
+
+def _files(folder: Path) -> list[Path]:
+    """All files of data, if each of them can be read here; none if none can; else SourceError."""
+    files = hub.data_files(folder)
+    other = [str(file.relative_to(folder)) for file in files if file.suffix.lower() not in READ]
+    if other and len(other) < len(files):
+        raise SourceError(
+            f"{folder} holds {other[0]} beside {', '.join(READ)} files, and only these can be read together: "
+            "name the files that you want"
+        )
+    return [] if other else files
+
+
+def _each(files: Sequence[Path], bad: list[str] | None) -> Iterator[tuple[str, Record]]:
+    for file in files:
+        yield from records(str(file), bad=bad)
 
 
 def _begins(path: Path) -> bytes:
@@ -43,7 +70,8 @@ def _begins(path: Path) -> bytes:
     raise SourceError(f"{path} is empty")
 
 
-def _lines(path: Path, bad: list[str] | None) -> Iterator[tuple[str, Record]]:
+def lines(path: Path, bad: list[str] | None = None) -> Iterator[tuple[str, Record]]:
+    """The objects of a file with one in a line; SourceError names the first line that holds none, or `bad` gets it."""
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
@@ -67,7 +95,7 @@ def _list(path: Path) -> Iterator[tuple[str, Record]]:
 
 def _parsed(raw: bytes, where: str) -> Any:
     try:
-        return json.loads(raw.decode("utf-8-sig"))
+        return DECODER.decode(raw.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise SourceError(f"{where}: not UTF-8: {error.reason} at byte {error.start + 1}") from error
     except json.JSONDecodeError as error:
@@ -84,40 +112,34 @@ def _object(value: Any, where: str) -> Record:
 
 
 def _parquet(path: Path) -> Iterator[tuple[str, Record]]:
+    for number, record in enumerate(parquet(path), 1):
+        yield f"{path}, row {number}", record
+
+
+def parquet_names(path: Path) -> list[str]:
+    """The columns of a Parquet file, or SourceError."""
     import pyarrow
     import pyarrow.parquet
 
-    number = 0
+    try:
+        return list(pyarrow.parquet.read_schema(path).names)
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise SourceError(f"{path} cannot be read as Parquet: {hub.first_line(error)}") from error
+
+
+def parquet(path: Path, columns: Sequence[str] | None = None) -> Iterator[Record]:
+    """The rows of a Parquet file as plain values, or SourceError."""
+    import pyarrow
+    import pyarrow.parquet
+
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(BATCH):
-                for record in batch.to_pylist():
-                    number += 1
-                    yield f"{path}, row {number}", record
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"{path} cannot be read as Parquet: {_first_line(error)}") from error
+            names = None if columns is None else list(columns)
+            yield from arrow.rows(lambda: file.iter_batches(hub.BATCH, columns=names))
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
+        raise SourceError(f"{path} cannot be read as Parquet: {hub.first_line(error)}") from error
 
 
 def _loaded(name: str, split: str, config: str | None) -> Iterator[tuple[str, Record]]:
-    try:
-        import datasets
-    except ImportError as error:
-        raise SourceError(f"{name} needs the package `datasets`: install flywheel's extra train") from error
-    try:
-        table = datasets.load_dataset(name, config, split=split).with_format("arrow")
-    except ConnectionError as error:
-        raise SourceError(
-            f"{name} is neither a file nor downloaded yet, and the Hugging Face Hub cannot be reached: "
-            "connect once, or name a file"
-        ) from error
-    except Exception as error:  # the loaders raise a dozen types: bad names, splits and configs, gated repositories
-        raise SourceError(f"{name}, split {split!r} cannot be loaded: {_first_line(error)}") from error
-    number = 0
-    for batch in table.iter(BATCH):
-        for record in batch.to_pylist():
-            number += 1
-            yield f"{name}, split {split}, row {number}", record
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    for number, record in enumerate(hub.rows(hub.load(name, split, config), name), 1):
+        yield f"{name}, split {split}, row {number}", record
