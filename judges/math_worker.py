@@ -9,6 +9,7 @@ import json
 import re
 import resource
 import sys
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -22,6 +23,8 @@ MEMORY = 4 << 30
 SHOWN = 200
 """Characters of an answer that are reported."""
 WORD = re.compile(r"[A-Za-z]{2,}[^{]*\}?")
+DOUBT = re.compile(r"(?<![\d,.(\[{])\d+,\d{1,2}(?![\d,])|\d:\d\d|\d\s?(?:-|and|&)\s?\d+/\d")
+"""A decimal comma or a list; a time or a ratio; a mixed number or two."""
 NONE = re.compile(
     r"(?i)\b(?:cannot|can't|impossible|not possible|undefined|no (?:real )?(?:solutions?|answer)|not exist)\b"
 )
@@ -82,11 +85,9 @@ def plainly(gold: Reading, given: Reading, boxed: bool, marked: bool) -> dict[st
         if found:
             shown = ", ".join(shortly(number) for number in found)
             return verdict(len(found) == 1 and same(gold.number, found[0]), shown)
-        return (
-            verdict(False, given.text)
-            if not boxed and NONE.search(given.text) and not re.search(r"[\d\\]", given.text)
-            else None
-        )
+        if not boxed and NONE.search(given.text) and not re.search(r"[\d\\]", given.text):
+            return verdict(False, given.text)
+        return unclear(given.text) if found == () or (not boxed and DOUBT.search(given.text)) else None
     if gold.words and given.words:
         return verdict(gold.words == given.words, ", ".join(given.words))
     return verdict(squeezed(gold.text) == squeezed(given.text), given.text) if prose(gold.text) else None
@@ -132,9 +133,17 @@ def verdict(right: bool, detail: str) -> dict[str, Any]:
     return {"status": "ok", "score": float(right), "detail": detail[:SHOWN]}
 
 
+def unclear(text: str) -> dict[str, Any]:
+    """What is said of a text in which it is not clear which number is meant."""
+    return {"status": "unparsable", "score": None, "detail": f"no number that is clear: {text[-SHOWN:]}"}
+
+
 def shortly(number: Number) -> str:
     """A number in one spelling for equal numbers."""
-    return spelled(number.value) + "%" * number.percent
+    text = spelled(number.value)
+    if len(text) > SHOWN // 2:
+        text = f"{Decimal(number.value.numerator) / Decimal(number.value.denominator):.20e}"
+    return text + "%" * number.percent
 
 
 def squeezed(text: str) -> str:

@@ -39,7 +39,8 @@ GROUPS = re.compile(rf"(?<![\d.,\w^])\d{{1,3}}(?:{GAP}\d{{3}})+(?![\d\w]|[.,/]\d
 SCIENTIFIC = re.compile(
     r"(?<![\w.])(\d*\.\d+|\d+(?=e\d|e-\d\d|e\+|E)|1(?=e))[eE]([-+]?\d{1,3})(?![\w.]*\w)",
 )
-MIXED = re.compile(r"(?<![\d./,\w^_}])(\d{1,9})(?:\s|\\ )+(\d{1,9})\s*/\s*(\d{1,9})(?![\d/]|\.\d)")
+MIXED = re.compile(r"(?<![\d./,\w^_}])(\d{1,9})(?:\s|\\ )+(\d{1,9})()\s*/\s*(\d{1,9})()(?![\d/]|\.\d)")
+IMPROPER = re.compile(r"(?<![\w.^_}])(\d{1,9})\s*\\frac\s*(?:\{(\d{1,9})\}|(\d))\s*(?:\{(\d{1,9})\}|(\d))")
 FRACTION = re.compile(r"(\d)?(?:\s|\\ )*\\frac\s*(?:\{\s*(-?\d+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}|(\d))")
 TEN = re.compile(r"(?<=\d)\s*(?:\\times|\\cdot|\*|[xX])\s*10\s*\^\s*(?:\{\s*([-+]?\d{1,3})\s*\}|\(?([-+]?\d{1,3})\)?)")
 TEXT = re.compile(r"\\(?:text(?:bf|rm|it|normal)?|math(?:rm|bf|it)|mbox|operatorname|f?boxed|fbox)\s*\{([^{}]*)\}")
@@ -65,7 +66,7 @@ def tidy(text: str) -> str:
         text = pattern.sub(spelling, text)
     text = GROUPS.sub(lambda found: re.sub(r"\D", "", found[0]), text)
     text = SCIENTIFIC.sub(lambda found: f"{found[1]} \\times 10^{{{int(found[2])}}}", text)
-    return MIXED.sub(_mixed, text)
+    return IMPROPER.sub(_mixed, MIXED.sub(_mixed, text))
 
 
 def plain(tidied: str) -> str:
@@ -91,7 +92,8 @@ def _root(found: re.Match[str]) -> str:
 
 def _mixed(found: re.Match[str]) -> str:
     """2 1/4 is a mixed number, and 2 7/4 is none."""
-    return f"{found[1]}\\frac{{{found[2]}}}{{{found[3]}}}" if int(found[2]) < int(found[3]) else found[0]
+    whole, top, below = int(found[1]), int(found[2] or found[3]), int(found[4] or found[5])
+    return f"\\frac{{{whole * below + top}}}{{{below}}}" if top < below else found[0]
 
 
 def _typed(found: re.Match[str]) -> str:

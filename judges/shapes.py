@@ -150,7 +150,12 @@ def _apart(one: Any, other: Any) -> bool:
     from sympy import Expr, Float, UnevaluatedExpr
 
     pair = (one, other)
-    if not all(isinstance(part, Expr) and part.is_number and not part.has(UnevaluatedExpr) for part in pair):
+    if all(isinstance(part, Expr) and part.free_symbols and _tiny(part) for part in pair):
+        ratio = (one / other).cancel()
+        return bool(ratio != 1)
+    if one == other or not all(
+        isinstance(part, Expr) and part.is_number and part.is_finite and not part.has(UnevaluatedExpr) for part in pair
+    ):
         return False
     if not any(part.has(Float) for part in pair):
         gap, size = abs((one - other).evalf(30)), max(abs(part.evalf(30)) for part in pair)
@@ -159,3 +164,11 @@ def _apart(one: Any, other: Any) -> bool:
     if not all((value.is_Float and value.is_finite) or value.is_Rational for value in values):
         return False
     return not near(*(Fraction(str(value)) for value in values))
+
+
+def _tiny(expression: Any) -> bool:
+    """Whether there is a number in it that math-verify takes for nothing."""
+    from sympy import preorder_traversal
+
+    parts = (part for part in preorder_traversal(expression) if part.is_number and part.is_real and not part.is_zero)
+    return any(abs(part.evalf(15)) < 1e-9 for part in parts)

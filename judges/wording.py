@@ -19,27 +19,30 @@ CONDITION = re.compile(rf"(?i),?\s*\b(?:for|when|if|where|with|at|given|assuming
 ASIDE = re.compile(r"\((?!\s*(?:or|and|to)\b)(?=[^()]*[A-Za-z=])[^()]*\)")
 REASON = re.compile(r"(?is)(?<=\d)(?!\d).{0,40}?\b(?:because|since)\b.*")
 HEAD = re.compile(
-    r"(?i)\W*(?:(?:about|approximately|approx|around|roughly|exactly|only|just|a total of|[a-z]\s*=)\W*)?"
+    r"(?i)\W*(?:(?:about|approximately|approx|around|roughly|exactly|only|just|maybe|perhaps|either|a total of|[a-z]\s*=)\W*)?"
 )
-LISTED = re.compile(r"(?i)(?:\s*[a-z][\w'/-]*){0,3}\s*(?:,\s*(?:and|or)?|;|\band\b|\bor\b|&)\s*(?:[a-z]\s*=)?\W*")
+LISTED = re.compile(
+    r"(?i)(?:\s*[a-z][\w'/-]*){0,3}\s*(?:,\s*(?:and|or)?|;|\band\b|\bor\b|&)\s*(?:[a-z]\s*=|maybe|perhaps|possibly)?\W*"
+)
+BESIDE = re.compile(r"(?i)(?:\s*[a-z][\w'/-]*){0,2}\s*(?:\band\b|\bor\b|&)\s*(?:maybe|perhaps|possibly)?\W*|\s*,\W*")
 NEXT_UNIT = re.compile(
     r"(?i)\s*(?!(?:for|in|per|of|at|every|each|after|to|by|from|on|over|with|times|more|less|out|if|when)\b)[a-z'\"]+\.?\s+"
 )
 CONCLUDED = re.compile(r"(?i)\b(?:so|thus|therefore|hence|making|giving|total|altogether)\b")
 OPERATOR = re.compile(r"\W*[-+*/×÷^]\W*|\s+[xX]\s+|\s*")
-FORMULA = re.compile(r"[\\^{}_|<>√]|\d\s?\(|\)\s?\(|\d\s?[abkn-qu-z]\b|[A-Za-z]\(")
+FORMULA = re.compile(r"[\\^{}_|<>√]|\d\(|\)\s?\(|\d\s?[abkn-qu-z]\b|[A-Za-z]\(|/\d+!")
 UNIT = (
     r"cm|mm|km|kg|mg|ml|cl|lbs?|oz|ft|in|yd|mi|mph|kph|km/h|m/s|mins?|secs?|hrs?|th|st|nd|rd|cents?|degrees?|years?|days?|"
     r"hours?|minutes?|seconds?"
 )
-QUANTITY = re.compile(rf"\s?(?:%|per\s?cent(?:age)?\b)?\s*(?:(?:{UNIT})\b)?(?:\s+[A-Za-z°'\"/. -]*)?[\s.,;:$!?)\]*]*")
+QUANTITY = re.compile(rf"\s?(?:%|per\s?cent(?:age)?\b)?\s*(?:(?:{UNIT})\b)?(?:\s+[A-Za-z°'\"/. -]*)?[\s.,;:$?)\]*]*")
 NO_UNIT = re.compile(
-    r"(?i)\b(?:[abf-fi-knp-rt-z]|and|or|not|plus|minus|times|to|over|by|divided|squared|cubed|mod|base|pi|sqrt|if|for|when"
+    r"(?i)\b(?:[abe-fi-knp-rt-z]|and|or|not|plus|minus|times|to|over|by|divided|squared|cubed|mod|base|pi|sqrt|if|for|when"
     r"|where|is|are|half|hundred|thousand|million|billion|trillion|dozen)\b"
 )
 LETTERS = re.compile(r"[A-Za-z]+")
 WORDS = re.compile(r"[A-Za-z\s,.;:'\"!?()&-]+")
-PRODUCT = re.compile(r"[abcdxyz]+|[^aeiouAEIOU]*|[A-Za-z]|[A-Za-z]?[aA][A-Za-z]?")
+PRODUCT = re.compile(r"(?i)[abcdxyz]+|[b-df-hj-np-tv-z]+|[a-z]|a[b-df-hj-np-tv-z]|[b-df-hj-np-tv-z]a")
 PROSE = 6
 """Words from which on a text is no formula."""
 
@@ -122,7 +125,10 @@ def _side(text: str, marked: bool) -> tuple[Number, ...] | None:
     gap = text[pair[0].end : pair[1].start]
     if OPERATOR.fullmatch(gap):
         return None
-    if either(text, *pair) or LISTED.fullmatch(gap) or (first and (NEXT_UNIT.fullmatch(gap) or CONCLUDED.search(gap))):
+    listed = (
+        LISTED.fullmatch(gap) or NEXT_UNIT.fullmatch(gap) or CONCLUDED.search(gap) if first else BESIDE.fullmatch(gap)
+    )
+    if either(text, *pair) or listed:
         return _distinct(found)
     return (chosen.number,)
 
