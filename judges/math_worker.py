@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from judges.notation import tidy
 from judges.numerals import Number, spelled
-from judges.shapes import Numeral, differ, numeral, ordered, same, unlike
+from judges.shapes import Numeral, numeral, ordered, same, unlike
 from judges.wording import in_words, prose, quantity, said
 
 MEMORY = 4 << 30
@@ -95,8 +95,6 @@ def plainly(gold: Reading, given: Reading, boxed: bool, marked: bool) -> dict[st
 
 def symbolically(gold: Reading, given: Reading, boxed: bool) -> dict[str, Any]:
     """The verdict of math-verify, and of what it overlooks."""
-    from math_verify import verify
-
     golden = formulas(gold.text, True)
     if not golden:
         return {"status": "error", "score": None, "detail": f"the reference cannot be read: {gold.text[:SHOWN]}"}
@@ -107,15 +105,25 @@ def symbolically(gold: Reading, given: Reading, boxed: bool) -> dict[str, Any]:
     if not read:
         return {"status": "unparsable", "score": None, "detail": "no answer"}
     swapped = ordered(gold.text, given.text)
-
-    def equal(one: Any, other: Any) -> bool:
-        sides = (other, one) if swapped else (one, other)
-        options = {"allow_set_relation_comp": True, "timeout_seconds": None, "raise_on_error": True}
-        return verify(*sides, **options) and (isinstance(one, str) or isinstance(other, str) or not differ(one, other))
-
-    pairs = ((one, found) for found in read for one in golden for other in found if equal(one, other))
+    pairs = ((one, found) for found in read for one in golden for other in found if equal(one, other, swapped))
     right = None if unlike(gold.text, given.text) else next((found for _, found in pairs), None)
     return verdict(right is not None, str((right or read[0])[0]))
+
+
+def equal(gold: Any, answer: Any, swapped: bool) -> bool:
+    """Whether math-verify finds two of its readings equal, and nothing says that they are not."""
+    from math_verify import verify
+
+    from judges.expressions import as_interval, differ, surely_differ
+
+    texts = isinstance(gold, str) or isinstance(answer, str)
+    if not texts:
+        gold, answer = as_interval(gold, answer), as_interval(answer, gold)
+        if surely_differ(gold, answer):
+            return False
+    sides = (answer, gold) if swapped else (gold, answer)
+    right = verify(*sides, allow_set_relation_comp=True, timeout_seconds=None, raise_on_error=True)
+    return right and (texts or not differ(gold, answer))
 
 
 def same_numeral(gold: Reading, given: Reading) -> bool:

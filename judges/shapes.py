@@ -5,9 +5,8 @@ brackets, a, b is any of the two: in order against a pair, in any order against 
 """
 
 import re
-from collections.abc import Iterator
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from judges.numerals import Number, spelled
 
@@ -98,21 +97,6 @@ def kind(tidied: str) -> str | None:
     return KINDS.get(text[:1] + text[-1:]) if closed == 0 and (1 in commas or text[:1] == "⟨") else None
 
 
-def differ(gold: Any, answer: Any) -> bool:
-    """Whether two expressions that math-verify finds equal are not: tiny numbers, equations without a solution."""
-    from sympy import Eq, simplify, solve
-
-    if isinstance(gold, Eq) and isinstance(answer, Eq):
-        try:
-            if not solve(gold) and not solve(answer):
-                ratio = simplify((gold.lhs - gold.rhs) / (answer.lhs - answer.rhs))
-                return bool(ratio.free_symbols)
-        except (NotImplementedError, TypeError, ValueError, ZeroDivisionError):
-            return False
-        return False
-    return any(_apart(one, other) for one, other in _leaves(gold, answer))
-
-
 def _equal(one: Fraction, other: Fraction, exact: bool) -> bool:
     return one == other or (not exact and near(one, other))
 
@@ -121,54 +105,3 @@ def _places(number: Fraction) -> float:
     """Decimal places; infinity where they do not end."""
     text = spelled(number)
     return float("inf") if "/" in text else len(text.partition(".")[2])
-
-
-def _leaves(gold: Any, answer: Any) -> Iterator[tuple[Any, Any]]:
-    """The numbers of two expressions that stand in the same places."""
-    ours, theirs = _parts(gold), _parts(answer)
-    if len(ours) == len(theirs):
-        for one, other in zip(ours, theirs, strict=True):
-            yield from [(one, other)] if one is gold and other is answer else _leaves(one, other)
-
-
-def _parts(expression: Any) -> list[Any]:
-    from sympy import Eq, FiniteSet, Interval, MatrixBase, Tuple
-
-    if isinstance(expression, Eq):
-        return [expression.rhs]
-    if isinstance(expression, MatrixBase):
-        return list(expression.flat())
-    if isinstance(expression, Interval):
-        return [expression.start, expression.end]
-    if isinstance(expression, FiniteSet) and all(part.is_number for part in expression.args):
-        return sorted(expression.args, key=lambda part: (complex(part).real, complex(part).imag))
-    return list(expression.args) if isinstance(expression, Tuple) else [expression]
-
-
-def _apart(one: Any, other: Any) -> bool:
-    """Whether two numbers differ by more than is lost in writing them."""
-    from sympy import Expr, Float, UnevaluatedExpr
-
-    pair = (one, other)
-    if all(isinstance(part, Expr) and part.free_symbols and _tiny(part) for part in pair):
-        ratio = (one / other).cancel()
-        return bool(ratio != 1)
-    if one == other or not all(
-        isinstance(part, Expr) and part.is_number and part.is_finite and not part.has(UnevaluatedExpr) for part in pair
-    ):
-        return False
-    if not any(part.has(Float) for part in pair):
-        gap, size = abs((one - other).evalf(30)), max(abs(part.evalf(30)) for part in pair)
-        return bool(gap > size * 1e-12)
-    values = [part.evalf(15) for part in pair]
-    if not all((value.is_Float and value.is_finite) or value.is_Rational for value in values):
-        return False
-    return not near(*(Fraction(str(value)) for value in values))
-
-
-def _tiny(expression: Any) -> bool:
-    """Whether there is a number in it that math-verify takes for nothing."""
-    from sympy import preorder_traversal
-
-    parts = (part for part in preorder_traversal(expression) if part.is_number and part.is_real and not part.is_zero)
-    return any(abs(part.evalf(15)) < 1e-9 for part in parts)
