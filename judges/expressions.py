@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
+from mpmath.libmp import NoConvergence
 from sympy import (
     And,
     Eq,
@@ -18,6 +19,8 @@ from sympy import (
     Interval,
     LessThan,
     MatrixBase,
+    Poly,
+    PolynomialError,
     Rational,
     Set,
     StrictGreaterThan,
@@ -25,8 +28,11 @@ from sympy import (
     Symbol,
     Tuple,
     UnevaluatedExpr,
+    im,
+    nan,
     oo,
     preorder_traversal,
+    re,
     simplify,
     solve,
 )
@@ -51,6 +57,23 @@ def surely_differ(one: Any, other: Any) -> bool:
         return False
     gap, size = abs(values[0] - values[1]), max(map(abs, values))  # type: ignore[operator, arg-type]
     return gap > 1e-5 * size and (gap > 2e-6 or not any(part.has(Float) for part in pair))
+
+
+def same_number(one: Any, other: Any) -> bool | None:
+    """Whether two numbers are equal: to 20 digits, or as far as a decimal goes; None if they are not two numbers."""
+    pair = (one, other)
+    if not all(isinstance(part, Expr) and part.is_number and part.is_finite for part in pair) or _unevaluated(*pair):
+        return None
+    if any(part.has(Float) for part in pair):
+        values = [part.evalf(15) for part in pair]
+        if not all((value.is_Float and value.is_finite) or value.is_Rational for value in values):
+            return None
+        return near(*(Fraction(str(value)) for value in values))
+    values = [part.evalf(40) for part in pair]
+    if not all(value.is_number and not value.has(nan) for value in values):
+        return None
+    gap, size = abs(values[0] - values[1]), max(map(abs, values))
+    return None if 0 < gap < 1e-60 else bool(gap <= size * 1e-20)
 
 
 def differ(gold: Any, answer: Any) -> bool:
@@ -94,16 +117,18 @@ def _bound(relation: Any) -> tuple[Any, bool, Any, bool] | None:
 
 
 def _misses(one: Any, other: Any) -> bool:
-    """Whether a point that solves the one equation, which is linear in a symbol, does not solve the other."""
+    """Whether a real solution of the one equation, a polynomial in a symbol, does not solve the other."""
     point = _point(one, other)
-    for symbol in one.free_symbols:
-        at = [_value(one.lhs - one.rhs, {**point, symbol: Rational(k)}) for k in range(3)]
-        if None in at or abs(at[2] - 2 * at[1] + at[0]) > 1e-9 * abs(at[2]) or abs(at[1] - at[0]) < 1e-9:  # type: ignore
+    for symbol in sorted(one.free_symbols, key=str):
+        fixed = {name: value for name, value in point.items() if name != symbol}
+        try:
+            roots = Poly((one.lhs - one.rhs).subs(fixed), symbol).nroots(n=15)
+        except (*UNSOLVABLE, PolynomialError, NoConvergence):
             continue
-        root = -at[0] / (at[1] - at[0])  # type: ignore[operator]
-        left, right = (_value(side, {**point, symbol: Float(root.real)}) for side in (other.lhs, other.rhs))
-        if left is not None and right is not None and abs(root.imag) < 1e-12:
-            return abs(left - right) > 1e-6 * (1 + abs(left) + abs(right))
+        for root in roots:
+            left, right = (_value(side, {**fixed, symbol: re(root)}) for side in (other.lhs, other.rhs))
+            if abs(im(root)) < 1e-9 and left is not None and right is not None:
+                return abs(left - right) > 1e-6 * (1 + abs(left) + abs(right))
     return False
 
 
@@ -152,18 +177,34 @@ def _apart(one: Any, other: Any) -> bool:
         return False
     if all(part.free_symbols and _tiny(part) for part in pair):
         return bool((one / other).cancel() != 1)
-    if not all(part.is_number and part.is_finite for part in pair):
-        return False
-    if not any(part.has(Float) for part in pair):
-        gap, size = abs((one - other).evalf(30)), max(abs(part.evalf(30)) for part in pair)
-        return bool(gap > size * 1e-12)
-    values = [part.evalf(15) for part in pair]
-    if not all((value.is_Float and value.is_finite) or value.is_Rational for value in values):
-        return False
-    return not near(*(Fraction(str(value)) for value in values))
+    return same_number(one, other) is False
 
 
 def _tiny(expression: Any) -> bool:
     """Whether there is a number in it that math-verify takes for nothing."""
     parts = (part for part in preorder_traversal(expression) if part.is_number and part.is_real and not part.is_zero)
     return any(abs(part.evalf(15)) < 1e-9 for part in parts)
+
+
+def read_quickly() -> None:
+    """Has formulas read in two stages: antlr's quick prediction either finds what the thorough one would, or fails."""
+    from antlr4.atn.PredictionMode import PredictionMode
+    from latex2sympy2_extended.latex2sympy2 import _Latex2Sympy
+
+    thorough, created = _Latex2Sympy.parse, _Latex2Sympy.create_parser
+
+    def quick(reader: Any, latex: str) -> Any:
+        parser = created(reader, latex)
+        parser._interp.predictionMode = reader.mode
+        return parser
+
+    def staged(reader: Any, latex: str) -> Any:
+        for reader.mode in (PredictionMode.SLL, PredictionMode.LL):
+            try:
+                return thorough(reader, latex)
+            except Exception:
+                if reader.mode == PredictionMode.LL:
+                    raise
+        return None
+
+    _Latex2Sympy.create_parser, _Latex2Sympy.parse = quick, staged

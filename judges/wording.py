@@ -19,7 +19,8 @@ CONDITION = re.compile(rf"(?i),?\s*\b(?:for|when|if|where|with|at|given|assuming
 ASIDE = re.compile(r"\((?!\s*(?:or|and|to)\b)(?=[^()]*[A-Za-z=])[^()]*\)")
 REASON = re.compile(r"(?is)(?<=\d)(?!\d).{0,40}?\b(?:because|since)\b.*")
 HEAD = re.compile(
-    r"(?i)\W*(?:(?:about|approximately|approx|around|roughly|exactly|only|just|maybe|perhaps|either|a total of|[a-z]\s*=)\W*)?"
+    r"(?i)\W*(?:(?:about|approximately|approx|around|roughly|exactly|only|just|maybe|perhaps|either|a total of"
+    r"|[a-z]\s*=)\W*)?"
 )
 LISTED = re.compile(
     r"(?i)(?:\s*[a-z][\w'/-]*){0,3}\s*(?:,\s*(?:and|or)?|;|\band\b|\bor\b|&)\s*(?:[a-z]\s*=|maybe|perhaps|possibly)?\W*"
