@@ -6,20 +6,24 @@ which it dies, costs a worker and is `timeout` or `error`; the others never noti
 
 import importlib.util
 import json
+import os
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import polars as pl
 
 from flywheel.errors import EngineMissing, RecipeError
 from flywheel.recipe import named
 from flywheel.tables import Chat
-from judges.rules import Verdict, last, spelled, votes
+from flywheel.thoughts import THOUGHTS, Markers, after_thought
+from judges import rules
+from judges.numerals import spelled
+from judges.rules import Verdict, last, votes
 from judges.workers import Workers
 
 SHARE = 50
@@ -28,19 +32,25 @@ LONGEST = 1000
 """Characters of the longest answer that is compared."""
 TAIL = 2000
 """Characters of a text without any marker in whose end an answer is sought."""
-BOXED = re.compile(r"\\f?boxed\s*\{")
+BOXED = re.compile(r"\\(?:f?boxed|fbox)\s*(\{|(?=[-\d\\A-Za-z]))")
 BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # \{ and \} are no braces
 MARK = re.compile(r"####")
-ANSWER = re.compile(r"(?i)\banswer\s*:")
+ANSWER = re.compile(r"(?i)\banswer[\s*_]*:")
+NEXT = re.compile(r"(?im)^[\s#*_]*(?:problem|question|exercise|q)\b[^\n:]{0,20}:")
+"""A model that has answered goes on with a question of its own."""
+SOLUTION = re.compile(r"<<[^<>]*=[^<>]*>>|(?s:(?:[A-Za-z]{3,}.*?[\d=].*?[.\n]\s*){2})")
+WORDY = 8
+"""Words without which an unmarked reference is no solution, but an answer."""
 PLAIN = re.compile(r"-?\d{1,100}(?:\.\d{1,100}|/0*[1-9]\d{0,100})?")
 
 
 class Item(NamedTuple):
-    """One comparison. `boxed`: the answer is all LaTeX, and not text that may hold some."""
+    """One comparison. `boxed`: the answer is all LaTeX, and not text that may hold some; `marked`: a mark led to it."""
 
     reference: str
     answer: str
     boxed: bool
+    marked: bool
 
 
 @dataclass(frozen=True)
@@ -48,11 +58,19 @@ class MathVerify:
     """Right if the final answer equals the reference as mathematics: 0.5, 1/2, \\frac12 and 50\\% are one number.
 
     The final answer is what stands in the last \\boxed{}, or else on the line after the last "####", or else after the
-    last "Answer:", or else what math-verify finds near the end of the text. A reference is read in the same way, or is
-    itself the answer. `timeout` is how many seconds one comparison may take.
+    last "Answer:", or else what is found near the end of the text; the next question that a model asks itself is not
+    read. A reference is read in the same way, or is itself the answer: a whole solution without a mark is an error.
+
+    Decimals are equal to six places and six significant digits. (a, b) is a pair or an open interval, {a, b} a set;
+    a, b without brackets is in order against a pair, and in any order against a set. A base that only the reference
+    names is that of the answer, too. Several numbers ("5 or 6") are none of them. `timeout` is how many seconds one
+    comparison may take; `thoughts` are the marks of what a reasoning model says before it answers.
     """
 
+    version: ClassVar[int] = 2  # other notations are read, and hedges and anagrams are no longer right
     timeout: float = 5.0
+    _: KW_ONLY
+    thoughts: Markers = THOUGHTS
     model = None
 
     def __post_init__(self) -> None:
@@ -70,10 +88,24 @@ class MathVerify:
 
     def read(self, subjects: pl.DataFrame, replies: pl.DataFrame | None) -> pl.DataFrame:
         """VOTES on SUBJECTS. Raises EngineMissing if math-verify is not installed."""
-        found = [_item(*pair) for pair in zip(subjects["text"], subjects["reference"], strict=True)]
+        found = [self._item(*pair) for pair in zip(subjects["text"], subjects["reference"], strict=True)]
         items = list(dict.fromkeys(one for one in found if isinstance(one, Item)))  # many answers are the same
         graded = dict(zip(items, grade(items, self.timeout), strict=True))
         return votes(self.name, subjects, (graded[one] if isinstance(one, Item) else one for one in found))
+
+    def _item(self, text: str, reference: str | None) -> Item | Verdict:
+        """What to compare, or the verdict where there is nothing to compare."""
+        if reference is None:
+            return Verdict("error", None, "no reference")
+        marked = _boxed(reference) or _marked(reference, MARK) or _marked(reference, ANSWER)
+        gold = (marked or reference).strip()
+        if not marked and _solution(gold):
+            told = "the reference is a whole solution: put its answer into \\boxed{}, or after ####"
+            return Verdict("error", None, told)
+        if not 0 < len(gold) <= LONGEST:
+            return Verdict("error", None, f"a reference of {len(gold)} characters")
+        answered = after_thought(text, self.thoughts)
+        return Verdict("unparsable", None, "a thought without an end") if answered is None else _answer(gold, answered)
 
 
 def grade(items: Sequence[Item], timeout: float) -> list[Verdict]:
@@ -82,8 +114,10 @@ def grade(items: Sequence[Item], timeout: float) -> list[Verdict]:
         return []
     if importlib.util.find_spec("math_verify") is None:
         raise EngineMissing("MathVerify needs math-verify, which is not installed: pip install 'flywheel[tasks]'")
-    # By its path, since a folder with a math.py must not be searched first.
-    workers = Workers([sys.executable, "-P", str(Path(__file__).with_name("math_worker.py"))], timeout, SHARE)
+    # By its path, since a folder with a math.py must not be searched first; and with this very package, wherever it is.
+    path = os.pathsep.join(filter(None, (str(Path(rules.__file__).parents[1]), os.environ.get("PYTHONPATH"))))
+    argv = [sys.executable, "-P", str(Path(__file__).with_name("math_worker.py"))]
+    workers = Workers(argv, timeout, SHARE, env={**os.environ, "PYTHONPATH": path})
     requests = [json.dumps(item._asdict()).encode() for item in items]
     return [_verdict(reply, timeout) for reply in workers.replies(requests)]
 
@@ -97,27 +131,42 @@ def _verdict(reply: bytes | None, timeout: float) -> Verdict:
     return verdict._replace(detail=_spelled(verdict.detail)) if verdict.status == "ok" else verdict
 
 
-def _item(text: str, reference: str | None) -> Item | Verdict:
-    """What to compare, or the verdict where there is nothing to compare."""
-    if reference is None:
-        return Verdict("error", None, "no reference")
-    gold = (_boxed(reference) or _marked(reference, MARK) or reference).strip()
-    if not 0 < len(gold) <= LONGEST:
-        return Verdict("error", None, f"a reference of {len(gold)} characters")
+def _answer(gold: str, text: str) -> Item | Verdict:
+    text = _first_question(text)
     boxed = _boxed(text)
     answer = boxed or _marked(text, MARK) or _marked(text, ANSWER)
     if answer is not None and len(answer) > LONGEST:
         return Verdict("unparsable", None, f"an answer of {len(answer)} characters")
-    answer = answer or _tail(text)
-    return Item(gold, answer, boxed is not None) if answer else Verdict("unparsable", None, "no answer")
+    item = Item(gold, answer or _tail(text), boxed is not None, answer is not None)
+    return item if item.answer else Verdict("unparsable", None, "no answer")
+
+
+def _first_question(text: str) -> str:
+    """The text up to the next question after an answer."""
+    mark = min((found.end() for pattern in (BOXED, MARK, ANSWER) if (found := pattern.search(text))), default=len(text))
+    following = NEXT.search(text, mark)
+    return text[: following.start()] if following else text
+
+
+def _solution(reference: str) -> bool:
+    """Whether an unmarked reference is no answer, but a text in which one would have to be sought."""
+    words = len(re.findall(r"(?<!\\)\b[A-Za-z]{3,}", reference[: 2 * LONGEST]))
+    return (words > 3 and "<<" in reference) or (
+        words >= WORDY and SOLUTION.search(reference[: 2 * LONGEST]) is not None
+    )
 
 
 def _boxed(text: str) -> str | None:
-    """What stands in the last \\boxed{}; to the end of the line where no brace closes it; None if there is nothing."""
+    """What stands in the last \\boxed{}; to the end of the line where no brace closes it; None if there is nothing.
+
+    Without a brace it is the next word: \\boxed5.
+    """
     box = last(BOXED, text)
     if box is None:
         return None
     rest, depth = text[box.end() : box.end() + LONGEST + 1], 1
+    if not box[1]:
+        return (re.match(r"(?:\\[,;:! ]|[^\s$])*", rest) or box)[0].rstrip(".,;:") or None
     for brace in BRACE.finditer(rest):
         depth += {"{": 1, "}": -1}.get(brace[0], 0)
         if depth == 0:

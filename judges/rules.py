@@ -9,24 +9,17 @@ import re
 import string
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from fractions import Fraction
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import polars as pl
 
 from flywheel.errors import RecipeError
 from flywheel.recipe import named
 from flywheel.tables import VOTES, Chat
-
-NUMBER = re.compile(
-    r"(?P<sign>(?<![\w.)\]])[-\u2212])?"  # not the hyphen of "3-4"
-    r"(?:[$€£]\s?(?P<inner>-)?)?"
-    r"(?P<size>[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?(?![0-9])|[0-9]+(?:\.[0-9]+)?|\.[0-9]+)"
-    r"(?:/(?P<below>0*[1-9][0-9]*)(?![0-9/]))?"
-)
-LONGEST = 100
-"""Characters of the longest number that is read: a longer one is no answer, and would only cost time and space."""
+from flywheel.thoughts import THOUGHTS, Markers, after_thought
+from judges.numerals import last_number, one_number, spelled
 
 
 class Verdict(NamedTuple):
@@ -96,13 +89,20 @@ class Exact:
 class Numeric:
     """Right if the final number differs from the reference's by at most `tolerance`.
 
+    Where the reference is smaller than that, it may differ by that share of it.
+
     With `after` (GSM8K: "####"; others: "Answer:") the answer is the first number after the last `after`, and a text
     without that has no answer. Without `after` it is the last number of the text. A reference is read in the same way,
-    or is a bare number. Signs, thousands commas, decimals, currency signs and fractions such as 3/4 are understood.
+    or is a bare number. Signs, thousands separators, decimals, currency signs, 3/4, 2 1/4, 1.5e3 and their LaTeX are
+    understood. A number that may be read in two ways (125,96), or is one of several ("5 or 6"), is no answer.
+    `thoughts` are the marks of what a reasoning model says before it answers.
     """
 
+    version: ClassVar[int] = 2  # mixed numbers, powers of ten and LaTeX; doubtful numbers are no answers
     after: str | None = None
     tolerance: float = 1e-6
+    _: KW_ONLY
+    thoughts: Markers = THOUGHTS
     model = None
 
     def __post_init__(self) -> None:
@@ -130,14 +130,20 @@ class Numeric:
         gold = self._number(reference) if self.after is None or self.after in reference else last_number(reference)
         if gold is None:
             return Verdict("error", None, f"no number in the reference {reference[:80]!r}")
-        number = self._number(text)
+        answered = after_thought(text, self.thoughts)
+        if answered is None:
+            return Verdict("unparsable", None, "a thought without an end")
+        number = self._number(answered)
         if number is None:
             return Verdict("unparsable", None, "no number")
-        return Verdict("ok", float(abs(number - gold) <= Fraction(self.tolerance)), spelled(number))
+        allowed = Fraction(self.tolerance)
+        if 0 < abs(gold) < allowed:
+            allowed *= abs(gold)
+        return Verdict("ok", float(abs(number - gold) <= allowed), spelled(number))
 
     def _number(self, text: str) -> Fraction | None:
         answer = after_last(self.after, text)
-        return None if answer is None else last_number(answer) if self.after is None else first_number(answer)
+        return None if answer is None else one_number(answer, last=self.after is None)
 
 
 def after_last(marker: str | None, text: str) -> str | None:
@@ -145,37 +151,9 @@ def after_last(marker: str | None, text: str) -> str | None:
     return text if marker is None else text.rpartition(marker)[2] if marker in text else None
 
 
-def first_number(text: str) -> Fraction | None:
-    """The first number of a text, or None if there is none or it is too long to be an answer."""
-    return _value(NUMBER.search(text))
-
-
-def last_number(text: str) -> Fraction | None:
-    """The last number of a text, or None if there is none or it is too long to be an answer."""
-    return _value(last(NUMBER, text))
-
-
 def last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
     """The last match, or None."""
     return next(iter(deque(pattern.finditer(text), maxlen=1)), None)
-
-
-def spelled(number: Fraction) -> str:
-    """One spelling for equal numbers: 1,234.50 is 1234.5, and 2/6 is 1/3."""
-    below, places = number.denominator, 0
-    while below % 10 == 0 or below % 5 == 0 or below % 2 == 0:
-        below, places = below // (10 if below % 10 == 0 else 5 if below % 5 == 0 else 2), places + 1
-    if below != 1 or places == 0:
-        return str(number)
-    digits = str(abs(number.numerator) * 10**places // number.denominator).rjust(places + 1, "0")
-    return ("-" if number < 0 else "") + f"{digits[:-places]}.{digits[-places:]}"
-
-
-def _value(match: re.Match[str] | None) -> Fraction | None:
-    if match is None or len(match[0]) > LONGEST:
-        return None
-    size = Fraction(match["size"].replace(",", "")) / int(match["below"] or 1)
-    return -size if match["sign"] or match["inner"] else size
 
 
 def _check_marker(after: str | None) -> None:

@@ -14,7 +14,8 @@ from filters.keep import Cap, Correct
 from flywheel.load import load, shipped
 from flywheel.overlap import overlapping
 from judges.math import _boxed
-from judges.rules import Numeric, after_last, last_number
+from judges.numerals import last_number
+from judges.rules import Numeric, after_last
 
 
 @pytest.mark.parametrize("name", ["rest-em", "gsm8k"])

@@ -9,7 +9,8 @@ import pytest
 from flywheel.errors import RecipeError
 from flywheel.recipe import Judge
 from flywheel.tables import SUBJECTS, VOTES
-from judges.rules import Exact, Numeric, first_number, last_number, spelled
+from judges.numerals import first_number, last_number, spelled
+from judges.rules import Exact, Numeric
 
 
 def subjects(*pairs: tuple[str, str | None]) -> pl.DataFrame:
