@@ -143,9 +143,13 @@ def _drawn(answer: str) -> bool:
 def _around(pattern: re.Pattern[str], pair: str | None, answer: str) -> re.Match[str] | None:
     """The match of a mark around the whole answer: `*a* or *b*` has two pairs, and so has {a} or {b}."""
     match = pattern.fullmatch(answer)
-    if match is None or (_balanced(match[2], pair) if pair == "{}" else (pair or match[1]) not in match[2]):
-        return match
-    return None
+    if match is None:
+        return None
+    if pair == "{}":
+        whole = _balanced(match[2], pair) or not re.search(r"[\w\\]", match[2])
+    else:
+        whole = (pair or match[1]) not in match[2]
+    return match if whole else None
 
 
 def _balanced(inside: str, pair: str) -> bool:
