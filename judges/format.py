@@ -20,7 +20,9 @@ from judges.rules import ENDLESS, Verdict, last, votes
 
 SHOWN = 200
 """Characters of a detail."""
-FENCE = re.compile(r"\s*(`{3,}|~{3,})\s*(\w*)[^`]*")
+FENCE = re.compile(r"(?P<indent>[\s>]*(?:(?:[-*+]|\d+[.)])\s+)?)(?P<fence>`{3,}|~{3,})\s*(?P<language>\w*)[^`]*")
+QUOTED = " \t>"
+"""What a line of a block may begin with that stands in a list or a quotation."""
 
 
 @dataclass(frozen=True)
@@ -166,18 +168,31 @@ class JsonSchema:
 
 
 def blocks(text: str) -> list[tuple[str, str]]:
-    """The fenced blocks of a text, with their languages in small letters; the last one may have no end."""
+    """The fenced blocks of a text, with their languages in small letters; the last one may have no end.
+
+    A block that is indented, in a list or a quotation, loses the indentation of its fence.
+    """
     found: list[tuple[str, list[str]]] = []
-    fence = ""
+    fence = indent = ""
     for line in text.splitlines(keepends=True):
-        if fence and line.strip().startswith(fence) and not line.strip().strip(fence[0]):
+        bare = line.strip().lstrip(QUOTED if ">" in indent else "")
+        if fence and bare.startswith(fence) and not bare.strip(fence[0]):
             fence = ""
         elif fence:
-            found[-1][1].append(line)
+            found[-1][1].append(_outdented(line, indent))
         elif opened := FENCE.fullmatch(line):
-            fence = opened[1]
-            found.append((opened[2].lower(), []))
+            fence, indent = opened["fence"], opened["indent"]
+            found.append((opened["language"].lower(), []))
     return [(language, "".join(lines)) for language, lines in found]
+
+
+def _outdented(line: str, indent: str) -> str:
+    """The line without as much of its white space, and as many marks of a quotation, as `indent` has."""
+    if line.startswith(indent):
+        return line[len(indent) :]
+    code = line.lstrip(QUOTED if ">" in indent else " \t")
+    kept, left = line[: len(line) - len(code)].expandtabs(4), len(indent.expandtabs(4))
+    return kept[left:] + code
 
 
 def parsed(text: str) -> Any:
