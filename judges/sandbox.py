@@ -27,7 +27,7 @@ from judges.workers import Workers
 
 Isolation = Literal["namespaces", "limits"]
 PATIENCE = 12
-"""Seconds by the clock for each second of processor time that code may take: the machine may be busy with other work."""
+"""Seconds by the clock for each second of processor time that code may take: it may wait, or the machine be busy."""
 SHARE = 8
 """Answers that are worth the tenth of a second in which another worker starts."""
 TRIAL = Item("", "import heapq, json\n\ndef f(x):\n    return json.loads(x)", "assert f('1') == 1", None, True)

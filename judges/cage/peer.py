@@ -203,7 +203,8 @@ class Peer:
             case "complex":
                 return complex(*content)
             case "array":
-                return _array(*content[:2], self._decoded(content[2]))
+                kind, shape, values = content
+                return _array(kind, shape, self._decoded(values))
             case "made":
                 name, *parts = (self._decoded(part) for part in content)
                 return getattr(importlib.import_module(MADE[name]), name)(*parts)
