@@ -41,8 +41,8 @@ class UnitTests:
     defines what they call, or else the last block, or else the whole text if it is Python.
 
     `ok` with 0 is a program that fails, whatever else it does: `detail` says at which test, or that it met a limit
-    ("memory", "processes", "output"). `timeout` took longer than `timeout` seconds of processor time; the clock ends only
-    what takes twelve times as long, since a machine may be busy. `memory` is in MiB. A text without code is
+    ("memory", "processes", "output"). `timeout` took longer than `timeout` seconds of processor time; the clock only
+    ends what takes twelve times as long, since a machine may be busy. `memory` is in MiB. A text without code is
     `unparsable`.
     """
 
