@@ -2,18 +2,20 @@
 
 import json
 import re
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from textwrap import dedent
+from typing import Any, ClassVar, NamedTuple
 
 import polars as pl
 
 from flywheel.errors import RecipeError
 from flywheel.recipe import named
 from flywheel.tables import Chat
+from flywheel.thoughts import THOUGHTS, Markers, after_thought
 from judges.cage.checker import Item
 from judges.cage.confine import Limits
 from judges.format import blocks
-from judges.rules import Verdict, votes
+from judges.rules import ENDLESS, Verdict, votes
 from judges.sandbox import Isolation, grade
 
 PYTHON = ("python", "python3", "py")
@@ -39,13 +41,16 @@ class UnitTests:
     defines what they call, or else the last block, or else the whole text if it is Python.
 
     `ok` with 0 is a program that fails, whatever else it does: `detail` says at which test, or that it met a limit
-    ("memory", "processes", "output"). `timeout` took longer than `timeout` seconds of processor time, or three times
-    that by the clock. `memory` is in MiB. A text without code is `unparsable`.
+    ("memory", "processes", "output"). `timeout` took longer than `timeout` seconds of processor time; the clock only
+    ends what takes twelve times as long, since a machine may be busy. `memory` is in MiB. A text without code is
+    `unparsable`.
     """
 
     timeout: int = 5
     memory: int = 1024
     isolation: Isolation = "namespaces"
+    thoughts: Markers = field(default=THOUGHTS, kw_only=True)
+    version: ClassVar[int] = 2  # indented blocks and arrays are read; a busy machine ends no program; thoughts go
     model = None
 
     def __post_init__(self) -> None:
@@ -65,26 +70,27 @@ class UnitTests:
 
     def read(self, subjects: pl.DataFrame, replies: pl.DataFrame | None) -> pl.DataFrame:
         """VOTES on SUBJECTS. Raises EngineMissing if this machine cannot isolate code as it should."""
-        found = [_item(*row) for row in subjects.select("text", "reference", "meta").iter_rows()]
+        found = [self._item(*row) for row in subjects.select("text", "reference", "meta").iter_rows()]
         items = list(dict.fromkeys(one for one in found if isinstance(one, Item)))  # many answers are the same
         limits = Limits(seconds=self.timeout, memory=self.memory << 20)
         graded = dict(zip(items, grade(items, limits, self.isolation), strict=True))
         return votes(self.name, subjects, (graded[one] if isinstance(one, Item) else one for one in found))
 
-
-def _item(text: str, reference: str | None, meta: str | None) -> Item | Verdict:
-    """What to run, or the verdict where there is nothing to run."""
-    try:
-        tests = _tests(reference, meta)
-    except (KeyError, TypeError, ValueError) as error:
-        return Verdict("error", None, f"no tests in reference or meta: {error!r}"[:200])
-    if not text.strip():
-        return Verdict("unparsable", None, "no code")
-    called = {tests.entry} if tests.entry else set(CALLED.findall(tests.tests))
-    code, sure = _program(text, called)
-    # A whole function stands beside the given half of it, which it replaces; anything else continues it.
-    given = tests.given + "\n" if called.intersection(DEFINED.findall(code)) else tests.given
-    return Item(given, code, tests.tests, tests.entry, sure)
+    def _item(self, text: str, reference: str | None, meta: str | None) -> Item | Verdict:
+        """What to run, or the verdict where there is nothing to run."""
+        try:
+            tests = _tests(reference, meta)
+        except (KeyError, TypeError, ValueError) as error:
+            return Verdict("error", None, f"no tests in reference or meta: {error!r}"[:200])
+        if (said := after_thought(text, self.thoughts)) is None:
+            return ENDLESS
+        if not said.strip():
+            return Verdict("unparsable", None, "no code")
+        called = {tests.entry} if tests.entry else set(CALLED.findall(tests.tests))
+        code, sure = _program(said, called)
+        # A whole function stands beside the given half of it, which it replaces; anything else continues it.
+        given = tests.given + "\n" if called.intersection(DEFINED.findall(code)) else tests.given
+        return Item(given, code, tests.tests, tests.entry, sure)
 
 
 def _tests(reference: str | None, meta: str | None) -> Tests:
@@ -109,9 +115,15 @@ def _joined(source: Any) -> str:
 
 def _program(text: str, called: set[str]) -> tuple[str, bool]:
     """The program in a text, and whether it is marked as one."""
-    fenced = blocks(text)
+    fenced = [(name, _flush(code, called)) for name, code in blocks(text)]
     marked = [code for language, code in fenced if language in PYTHON] or [code for name, code in fenced if not name]
     if not marked:
-        return text, False
+        return _flush(text, called), False
     defining = [code for code in marked if called.intersection(DEFINED.findall(code))]
     return (defining or marked)[-1], True
+
+
+def _flush(code: str, called: set[str]) -> str:
+    """The code, moved to the left where it is only there that it defines what is called."""
+    moved = dedent(code)
+    return moved if moved != code and called.intersection(DEFINED.findall(moved)) else code

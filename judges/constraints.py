@@ -1,14 +1,16 @@
 """Instructions that a program can check: so many words, no commas, a keyword three times.
 
-In the manner of IFEval (Zhou et al. 2023, arXiv 2311.07911, section 2 and table 1), in terms of our own. A list of
-constraints is kept as a whole or it is not; `detail` says which was the first that was not.
+In the manner of IFEval (Zhou et al. 2023, arXiv 2311.07911, section 2 and table 1), in terms of our own; or in IFEval's
+own, by its names, so that scores can be compared. A list of constraints is kept as a whole or it is not; `detail` says
+which was the first that was not.
 """
 
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import Any, ClassVar, Literal
 
 import polars as pl
 
@@ -16,15 +18,17 @@ from flywheel.errors import RecipeError
 from flywheel.overrides import annotations, convert
 from flywheel.recipe import named
 from flywheel.tables import Chat
-from judges.format import parsed
-from judges.rules import Verdict, votes
+from flywheel.thoughts import THOUGHTS, Markers, after_thought
+from judges.asked import ASKED, PARAGRAPH_END, WORD
+from judges.ifeval import Kept, instructions, variants
+from judges.rules import ENDLESS, Verdict, votes
 
 Span = tuple[int | None, int | None]
 """The least and the most of something, both allowed; None for no bound."""
+Check = Callable[[str], str | None]
+"""What is wrong with a text, or None."""
 
-WORD = re.compile(r"\w+(?:['’-]\w+)*")
 SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’)\]*_]*\s+(?![a-z])|\n+")
-PARAGRAPH_END = re.compile(r"\n\s*\n")
 BULLET = re.compile(r"^[ \t]*[-*•+][ \t]+\S", re.MULTILINE)
 NUMBERED = re.compile(r"^[ \t]*\d+[.)][ \t]+\S", re.MULTILINE)
 SECTION = re.compile(
@@ -61,12 +65,19 @@ class Constraints:
     """Right if the text keeps all constraints: those of the fields, and those of the prompt.
 
     The prompt's are in `meta`, under "constraints" and by the same names: {"constraints": {"words": [100, null],
-    "keywords": {"wheel": [2, 2], "magic": [0, 0]}, "ends_with": "The end."}}. `error` where neither says anything.
+    "keywords": {"wheel": [2, 2], "magic": [0, 0]}, "ends_with": "The end."}}; or as IFEval's data have them, in
+    "instruction_id_list" and "kwargs", and then they mean what they mean there (`judges.ifeval`). `error` where neither
+    says anything.
 
     A sentence ends with a full stop and the like or with its line, and does not go on with a small letter; paragraphs
     have empty lines between them; a section begins with a Markdown heading or a line such as "Section 2"; `numbered`
     are list items such as "1."; `highlights` are *so* or **so**, `placeholders` [so], `titles` <<so>>; `capitals` are
-    words of two capitals or more. Keywords are found whole. They, the beginning and the end may be in any case.
+    words of two capitals or more; `responses` differ and have ****** between them. Keywords are found whole. They,
+    letters, the beginning, the end and `first_words`, such as (2, "then") for the second paragraph, may be in any case.
+    `one_of` is all that the text may be. `language` is a code such as "en".
+
+    With `loose`, as IFEval defines it, a constraint is also kept where the text would keep it without its first line,
+    its last line or both, or without asterisks.
     """
 
     words: Span | None = None
@@ -85,14 +96,28 @@ class Constraints:
     ends_with: str | None = None
     case: Literal["lower", "upper"] | None = None
     json: bool | None = None
+    responses: Span | None = None
+    letters: Mapping[str, Span] | None = None
+    first_words: tuple[tuple[int, str], ...] | None = None
+    one_of: tuple[str, ...] | None = None
+    language: str | None = None
+    loose: bool = False
+    thoughts: Markers = THOUGHTS
+    version: ClassVar[int] = 2  # thoughts before the answer go
     model = None
 
     def __post_init__(self) -> None:
-        for what, span in {**{name: getattr(self, name) for name in COUNTED}, **(self.keywords or {})}.items():
+        counted = {name: getattr(self, name) for name in (*COUNTED, "responses")}
+        spans = {**counted, **(self.keywords or {}), **(self.letters or {})}
+        for what, span in spans.items():
             if span is not None and not _is_span(span):
                 raise RecipeError(f"Constraints: {what} is (least, most) such as (1, 3) or (2, None), not {span!r}")
         if self.case not in (None, "lower", "upper"):
             raise RecipeError(f"Constraints: case is 'lower' or 'upper', not {self.case!r}")
+        if any(len(letter) != 1 for letter in self.letters or {}):
+            raise RecipeError(f"Constraints: letters are single ones, not all of {list(self.letters or {})}")
+        if any(number < 1 or not word.strip() for number, word in self.first_words or ()):
+            raise RecipeError(f"Constraints: first_words are such as (1, 'Dear'), not all of {self.first_words!r}")
 
     @property
     def name(self) -> str:
@@ -104,42 +129,45 @@ class Constraints:
         return []
 
     def read(self, subjects: pl.DataFrame, replies: pl.DataFrame | None) -> pl.DataFrame:
-        """VOTES on SUBJECTS."""
+        """VOTES on SUBJECTS. Raises EngineMissing where a language is asked for and langdetect is not installed."""
         pairs = zip(subjects["text"], subjects["meta"], strict=True)
         return votes(self.name, subjects, (self._verdict(text, meta) for text, meta in pairs))
 
     def _verdict(self, text: str, meta: str | None) -> Verdict:
         try:
-            both = (self, self._of_prompt(json.loads(meta or "{}").get("constraints", {})))
+            checks = [*self.checks(), *self._of_prompt(json.loads(meta or "{}"))]
         except (AttributeError, KeyError, TypeError, ValueError, RecipeError) as error:
             return Verdict("error", None, f"no constraints in meta: {error!r}"[:200])
-        if all(one == Constraints() for one in both):
+        if not checks:
             return Verdict("error", None, "no constraints")
-        if not text.strip():
+        said = after_thought(text, self.thoughts)
+        if said is None:
+            return ENDLESS
+        if not said.strip():
             return Verdict("unparsable", None, "no answer")
-        broken = next((fault for one in both for fault in one.faults(text)), None)
+        texts = variants(said if said == text else said.lstrip())
+        broken = next(filter(None, (_fault(check, texts if self.loose else texts[:1]) for check in checks)), None)
         return Verdict("ok", float(broken is None), broken and broken[:200])
 
-    def _of_prompt(self, settings: Mapping[str, Any]) -> "Constraints":
-        kinds = annotations(self)
-        return Constraints(**{name: convert(value, kinds[name]) for name, value in settings.items()})
+    def _of_prompt(self, meta: Mapping[str, Any]) -> Iterator[Check]:
+        kinds = {name: kind for name, kind in annotations(self).items() if name not in ("loose", "thoughts")}
+        settings = meta.get("constraints", {})
+        yield from Constraints(**{name: convert(value, kinds[name]) for name, value in settings.items()}).checks()
+        yield from (partial(_named, name, kept) for name, kept in instructions(meta))
 
-    def faults(self, text: str) -> Iterator[str]:
-        """The constraints that a text does not keep, in words."""
+    def checks(self) -> Iterator[Check]:
+        """What each constraint has to say of a text."""
         for what, count in COUNTED.items():
-            yield from _outside(what, count(text), getattr(self, what))
+            yield from _counted(what, count, getattr(self, what))
         for word, span in (self.keywords or {}).items():
             whole = re.compile(rf"(?<!\w){re.escape(word)}(?!\w)", re.IGNORECASE)
-            yield from _outside(f"keyword {word!r}", len(whole.findall(text)), span)
-        bare = text.strip().casefold()
-        if self.starts_with and not bare.startswith(self.starts_with.strip().casefold()):
-            yield f"does not start with {self.starts_with!r}"
-        if self.ends_with and not bare.endswith(self.ends_with.strip().casefold()):
-            yield f"does not end with {self.ends_with!r}"
-        if self.case and text != (text.lower() if self.case == "lower" else text.upper()):
-            yield f"is not all in {self.case} case"
-        if self.json and not _is_json(text):
-            yield "is no JSON"
+            yield from _counted(f"keyword {word!r}", partial(_matches, whole), span)
+        for letter, span in (self.letters or {}).items():
+            yield from _counted(f"letter {letter!r}", partial(_matches, re.compile(re.escape(letter), re.I)), span)
+        yield from _counted("responses", responses, self.responses)
+        for name, fault in ASKED.items():
+            if (asked := getattr(self, name)) not in (None, "", False):
+                yield partial(fault, asked)
 
 
 def _is_span(span: Any) -> bool:
@@ -149,18 +177,33 @@ def _is_span(span: Any) -> bool:
     return isinstance(least, int) and (most is None or (isinstance(most, int) and 0 <= least <= most))
 
 
-def _outside(what: str, count: int, span: Span | None) -> Iterator[str]:
+def _counted(what: str, count: Callable[[str], int], span: Span | None) -> Iterator[Check]:
+    if span is not None:
+        yield lambda text: _outside(what, count(text), span)
+
+
+def _outside(what: str, count: int, span: Span) -> str | None:
     """What is wrong with a count, if anything is."""
-    least, most = span or (None, None)
+    least, most = span
     if least is not None and count < least:
-        yield f"{what}: {count}, at least {least}"
-    if most is not None and count > most:
-        yield f"{what}: {count}, at most {most}"
+        return f"{what}: {count}, at least {least}"
+    return f"{what}: {count}, at most {most}" if most is not None and count > most else None
 
 
-def _is_json(text: str) -> bool:
-    try:
-        parsed(text)
-    except ValueError:
-        return False
-    return True
+def responses(text: str) -> int:
+    """How many texts that differ there are between dividers of six asterisks."""
+    return len({part.strip() for part in text.split("******")} - {""})
+
+
+def _matches(pattern: re.Pattern[str], text: str) -> int:
+    return sum(1 for _ in pattern.finditer(text))
+
+
+def _fault(check: Check, texts: list[str]) -> str | None:
+    """What is wrong with the first of the texts, if anything is with each of them."""
+    faults = [check(text) if text.strip() else "is empty" for text in texts]
+    return faults[0] if all(faults) else None
+
+
+def _named(name: str, kept: Kept, text: str) -> str | None:
+    return None if kept(text) else f"{name} is not kept"

@@ -6,19 +6,23 @@ What `status` says is as in `judges.rules`: a text that does not hold what is lo
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NoReturn
 
 import polars as pl
 
 from flywheel.errors import EngineMissing, RecipeError
 from flywheel.recipe import named
 from flywheel.tables import Chat
-from judges.rules import Verdict, last, votes
+from flywheel.thoughts import THOUGHTS, Markers, after_thought
+from judges.options import chosen
+from judges.rules import ENDLESS, Verdict, last, votes
 
 SHOWN = 200
 """Characters of a detail."""
-FENCE = re.compile(r"\s*(`{3,}|~{3,})\s*(\w*)[^`]*")
+FENCE = re.compile(r"(?P<indent>[\s>]*(?:(?:[-*+]|\d+[.)])\s+)?)(?P<fence>`{3,}|~{3,})\s*(?P<language>\w*)[^`]*")
+QUOTED = " \t>"
+"""What a line of a block may begin with that stands in a list or a quotation."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,8 @@ class Regex:
 
     pattern: str
     group: int | str | None = None
+    thoughts: Markers = field(default=THOUGHTS, kw_only=True)
+    version: ClassVar[int] = 2  # thoughts before the answer go
     model = None
 
     def __post_init__(self) -> None:
@@ -55,7 +61,9 @@ class Regex:
         return votes(self.name, subjects, (self._verdict(text, reference) for text, reference in pairs))
 
     def _verdict(self, text: str, reference: str | None) -> Verdict:
-        match = last(re.compile(self.pattern), text)
+        if (said := after_thought(text, self.thoughts)) is None:
+            return ENDLESS
+        match = last(re.compile(self.pattern), said)
         if self.group is None:
             return Verdict("ok", float(match is not None), match and match[0][:SHOWN])
         if reference is None:
@@ -69,12 +77,15 @@ class Regex:
 class Choice:
     """Right if the last option that the text announces is the reference's.
 
-    An announcement is "Answer: B", "the answer is (B)", "**Answer:** B. Paris" or \\boxed{B}; where there is none, a
-    letter that stands out as an option, as in "(B)", "**B**" or a line "B) Paris", or the letter at the very end. Two
-    options at once are no answer. A reference is read in the same way.
+    An announcement is "Answer: B", "the answer is (B)", "**Answer:** B. Paris", \\boxed{B} or "#### B". One that names
+    no option, or two, is no answer, whatever was said before. Where there is none, it is the letter of a conclusion
+    such as "I pick B", or the only one that stands out, as in "(B)", "**B**" or a line "B) Paris", and is not rejected.
+    See `judges.options`. A reference is read in the same way.
     """
 
     options: str = "ABCD"
+    thoughts: Markers = field(default=THOUGHTS, kw_only=True)
+    version: ClassVar[int] = 2  # words are no options, no letter is taken from before an announcement; thoughts go
     model = None
 
     def __post_init__(self) -> None:
@@ -98,38 +109,12 @@ class Choice:
     def _verdict(self, text: str, reference: str | None) -> Verdict:
         if reference is None:
             return Verdict("error", None, "no reference")
-        gold = self._chosen(reference)
+        if (said := after_thought(text, self.thoughts)) is None:
+            return ENDLESS
+        gold, option = chosen(reference, self.options), chosen(said, self.options)
         if gold is None:
             return Verdict("error", None, f"none of {self.options} in the reference {reference[:80]!r}")
-        chosen = self._chosen(text)
-        return Verdict("ok", float(chosen == gold), chosen) if chosen else Verdict("unparsable", None, "no option")
-
-    def _chosen(self, text: str) -> str | None:
-        """The option that a text announces, or None."""
-        letter = rf"(?<!\w)([{self.options}])(?![\w'’])"
-        any_case = rf"(?<!\w)((?i:[{self.options}]))(?=[\s*_.)\]}}$`]*$)"
-        announced = (
-            rf"(?i:\banswer\b(?:\s+(?:is|was|must\s+be|would\s+be|should\s+be))?{BETWEEN})(?:{letter}|{any_case})"
-        )
-        boxed = rf"\\boxed{BETWEEN}{letter}"
-        standing_out = (
-            rf"\({letter}\)|\*\*\(?{letter}[).:]?\*\*|^[^\w\n]{{0,8}}{letter}[.):]|{letter}\W{{0,20}}\Z|\A\W*{any_case}"
-        )
-        match = last(re.compile(rf"{announced}|{boxed}", re.MULTILINE), text)
-        match = match or last(re.compile(standing_out, re.MULTILINE), text)
-        if match is None or self._one_of_two(text, match):
-            return None
-        return next(found for found in match.groups() if found).upper()
-
-    def _one_of_two(self, text: str, match: re.Match[str]) -> bool:
-        """Whether another option stands beside that of the match, as in "A or B"."""
-        other, joint = rf"(?<!\w)[{self.options}](?!\w)", r"\W*(?:or|and|/|,|&)\W*"
-        after = re.match(joint + other, text[match.end() :])
-        return bool(after or re.search(rf"{other}{joint}\Z", text[: match.start(match.lastindex or 0)][-20:]))
-
-
-BETWEEN = r"(?:\W|boxed|text|mathrm|mathbf|option\b|choice\b|letter\b){0,24}"
-"""What may stand between the announcement of an option and its letter: marks, LaTeX, "option"."""
+        return Verdict("ok", float(option == gold), option) if option else Verdict("unparsable", None, "no option")
 
 
 @dataclass(frozen=True)
@@ -140,6 +125,8 @@ class JsonSchema:
     """
 
     schema: Mapping[str, Any] | None = None
+    thoughts: Markers = field(default=THOUGHTS, kw_only=True)
+    version: ClassVar[int] = 2  # thoughts before the answer go; a fenced block may be indented
     model = None
 
     def __post_init__(self) -> None:
@@ -165,8 +152,10 @@ class JsonSchema:
             schema = json.loads(meta or "")["schema"] if self.schema is None else self.schema
         except (KeyError, TypeError, ValueError) as error:
             return Verdict("error", None, f"no schema in meta: {error!r}"[:SHOWN])
+        if (said := after_thought(text, self.thoughts)) is None:
+            return ENDLESS
         try:
-            value = parsed(text)
+            value = parsed(said)
         except ValueError:
             return Verdict("unparsable", None, "no JSON")
         try:
@@ -179,18 +168,31 @@ class JsonSchema:
 
 
 def blocks(text: str) -> list[tuple[str, str]]:
-    """The fenced blocks of a text, with their languages in small letters; the last one may have no end."""
+    """The fenced blocks of a text, with their languages in small letters; the last one may have no end.
+
+    A block that is indented, in a list or a quotation, loses the indentation of its fence.
+    """
     found: list[tuple[str, list[str]]] = []
-    fence = ""
+    fence = indent = ""
     for line in text.splitlines(keepends=True):
-        if fence and line.strip().startswith(fence) and not line.strip().strip(fence[0]):
+        bare = line.strip().lstrip(QUOTED if ">" in indent else "")
+        if fence and bare.startswith(fence) and not bare.strip(fence[0]):
             fence = ""
         elif fence:
-            found[-1][1].append(line)
+            found[-1][1].append(_outdented(line, indent))
         elif opened := FENCE.fullmatch(line):
-            fence = opened[1]
-            found.append((opened[2].lower(), []))
+            fence, indent = opened["fence"], opened["indent"]
+            found.append((opened["language"].lower(), []))
     return [(language, "".join(lines)) for language, lines in found]
+
+
+def _outdented(line: str, indent: str) -> str:
+    """The line without as much of its white space, and as many marks of a quotation, as `indent` has."""
+    if line.startswith(indent):
+        return line[len(indent) :]
+    code = line.lstrip(QUOTED if ">" in indent else " \t")
+    kept, left = line[: len(line) - len(code)].expandtabs(4), len(indent.expandtabs(4))
+    return kept[left:] + code
 
 
 def parsed(text: str) -> Any:

@@ -1,17 +1,19 @@
 """The verifiers of reasoning-gym: each problem is scored by the dataset that made it."""
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import polars as pl
 
 from flywheel.errors import EngineMissing, RecipeError
 from flywheel.recipe import named
 from flywheel.tables import Chat
-from judges.rules import Verdict, after_last, votes
+from flywheel.thoughts import THOUGHTS, Markers, after_thought
+from judges.plain import announced, plain
+from judges.rules import ENDLESS, Verdict, votes
 
 Score = Callable[[str, Mapping[str, Any]], float]
 
@@ -20,11 +22,14 @@ Score = Callable[[str, Mapping[str, Any]], float]
 class Gym:
     """Right if reasoning-gym gives the answer, which stands after the last `after`, its full score; half is wrong.
 
-    `meta` must hold the dataset's name and the entry, as `data.procedural` writes them. A text without an answer is
-    `unparsable`; `error` where there is no entry, or where the verifier itself fails.
+    The verifier is given the answer as it stands, and without bold, LaTeX, a full stop or a sentence after it
+    (`judges.plain`). `meta` must hold the dataset's name and the entry, as `data.procedural` writes them. A text
+    without an answer is `unparsable`; `error` where there is no entry, or where the verifier itself fails.
     """
 
     after: str = "Answer:"
+    thoughts: Markers = field(default=THOUGHTS, kw_only=True)
+    version: ClassVar[int] = 2  # marks around an answer, a sentence after it and thoughts before it go
     model = None
 
     def __post_init__(self) -> None:
@@ -51,13 +56,26 @@ class Gym:
             score, entry = scorer(problem["dataset"]), problem["entry"]
         except (KeyError, TypeError, ValueError) as error:
             return Verdict("error", None, f"no problem of reasoning-gym in meta: {error!r}"[:200])
-        answer = (after_last(self.after, text) or "").strip()
+        if (said := after_thought(text, self.thoughts)) is None:
+            return ENDLESS
+        answer = (announced(self.after, said) or "").strip()
         if not answer:
             return Verdict("unparsable", None, "no answer")
+        return best(score, (answer, plain(answer, stop=True), plain(answer)), entry)
+
+
+def best(score: Score, answers: Sequence[str], entry: Mapping[str, Any]) -> Verdict:
+    """The verdict on the first spelling of an answer that is right, or else on the last that can be scored."""
+    verdict = None
+    for answer in dict.fromkeys(answers):
         try:
-            return Verdict("ok", float(score(answer, entry) >= 1.0), answer)
-        except Exception as error:  # 106 verifiers, each with its own way to fail over an answer that it did not expect
-            return Verdict("error", None, f"{type(error).__name__}: {error}"[:200])
+            verdict = Verdict("ok", float(score(answer, entry) >= 1.0), answer)
+        except Exception as error:  # 106 verifiers, each with its own way to fail over what it did not expect
+            verdict = verdict or Verdict("error", None, f"{type(error).__name__}: {error}"[:200])
+        if verdict.score:
+            break
+    assert verdict is not None, "at least one answer"
+    return verdict
 
 
 @cache

@@ -6,10 +6,9 @@ form that was asked for is another thing than a wrong answer); or `error` where 
 """
 
 import re
-import string
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from fractions import Fraction
 from typing import ClassVar, NamedTuple
 
@@ -20,6 +19,7 @@ from flywheel.recipe import named
 from flywheel.tables import VOTES, Chat
 from flywheel.thoughts import THOUGHTS, Markers, after_thought
 from judges.numerals import last_number, one_number, spelled
+from judges.plain import announced, plain, trimmed
 
 
 class Verdict(NamedTuple):
@@ -28,6 +28,10 @@ class Verdict(NamedTuple):
     status: str
     score: float | None
     detail: str | None
+
+
+ENDLESS = Verdict("unparsable", None, "a thought without an end")
+"""On a text that its writer never came to the answer in."""
 
 
 def votes(judge: str, subjects: pl.DataFrame, verdicts: Iterable[Verdict]) -> pl.DataFrame:
@@ -44,12 +48,15 @@ class Exact:
     """Right if the answer is the reference, word for word.
 
     The answer is what stands after the last `after` (a text without it has none), or the whole text. A run of white
-    space counts as one space; case, and punctuation at the two ends, make no difference unless they are told to.
+    space counts as one space. Case makes no difference unless it is told to, nor do punctuation at the two ends, bold,
+    LaTeX or quotes around the answer, or a sentence after it (`judges.plain`). Signs and symbols stay: -200 is not 200.
     """
 
     after: str | None = None
     ignore_case: bool = True
     ignore_punctuation: bool = True
+    thoughts: Markers = field(default=THOUGHTS, kw_only=True)
+    version: ClassVar[int] = 2  # signs and symbols stay; marks around an answer and thoughts before it go
     model = None
 
     def __post_init__(self) -> None:
@@ -72,16 +79,17 @@ class Exact:
     def _verdict(self, text: str, reference: str | None) -> Verdict:
         if reference is None:
             return Verdict("error", None, "no reference")
-        answer = after_last(self.after, text)
+        if (said := after_thought(text, self.thoughts)) is None:
+            return ENDLESS
+        answer, gold = announced(self.after, said), announced(self.after, reference)
         if answer is None or not answer.strip():
             return Verdict("unparsable", None, "no answer")
-        gold, read = after_last(self.after, reference), self._normal(answer)
-        return Verdict("ok", float(read == self._normal(reference if gold is None else gold)), read)
+        right = self._normal(reference if gold is None else gold)
+        read = self._normal(answer), self._normal(plain(answer) if self.ignore_punctuation else answer)
+        return Verdict("ok", float(right in read), right if right in read else read[1])
 
     def _normal(self, text: str) -> str:
-        text = " ".join(text.split())
-        if self.ignore_punctuation:
-            text = text.strip(string.punctuation + " ") or text  # an answer of punctuation alone stays
+        text = trimmed(text) if self.ignore_punctuation else " ".join(text.split())
         return text.casefold() if self.ignore_case else text
 
 

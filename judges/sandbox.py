@@ -26,7 +26,7 @@ from judges.rules import Verdict
 from judges.workers import Workers
 
 Isolation = Literal["namespaces", "limits"]
-PATIENCE = 3
+PATIENCE = 12
 """Seconds by the clock for each second of processor time that code may take: it may wait, or the machine be busy."""
 SHARE = 8
 """Answers that are worth the tenth of a second in which another worker starts."""

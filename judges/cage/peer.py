@@ -22,6 +22,8 @@ MADE = {
     **{"Fraction": "fractions", "Decimal": "decimal", "range": "builtins"},
 }
 """Types whose values travel as what makes them: the arguments that `copyreg` would pickle."""
+PLAIN = "biufcUS"
+"""Kinds of numpy's types that hold values, and no objects."""
 UNHEARD = (StopIteration, StopAsyncIteration)
 """Errors that would end a loop of the receiver as if nothing had happened."""
 
@@ -98,6 +100,8 @@ class Peer:
             elif isinstance(mine, dict | set):
                 mine.clear()
                 mine.update(now)
+            elif _is_array(mine):
+                mine[...] = now
         return value
 
     def serve(self) -> None:
@@ -167,6 +171,8 @@ class Peer:
             return {"complex": [value.real, value.imag]}
         if MADE.get(kind.__name__) == kind.__module__:
             return {"made": [kind.__name__, *(self._encoded(part) for part in value.__reduce__()[1])]}
+        if _is_array(value):
+            return {"array": [value.dtype.str, list(value.shape), self._encoded(value.ravel().tolist())]}
         if kind.__module__ == "numpy" and hasattr(value, "tolist"):
             return self._encoded(value.tolist())
         if isinstance(value, Remote):
@@ -196,6 +202,9 @@ class Peer:
                 return content.encode("latin-1")
             case "complex":
                 return complex(*content)
+            case "array":
+                kind, shape, values = content
+                return _array(kind, shape, self._decoded(values))
             case "made":
                 name, *parts = (self._decoded(part) for part in content)
                 return getattr(importlib.import_module(MADE[name]), name)(*parts)
@@ -204,6 +213,18 @@ class Peer:
             case "yours":
                 return self._held[content]
         raise ValueError(f"no value has the tag {tag!r}")
+
+
+def _is_array(value: Any) -> bool:
+    """Whether a value is an array of numpy's that holds values, and no objects."""
+    return type(value).__name__ == "ndarray" and type(value).__module__ == "numpy" and value.dtype.kind in PLAIN
+
+
+def _array(kind: str, shape: list[int], values: list[Any]) -> Any:
+    """An array of this side's own numpy."""
+    if kind[1:2] not in PLAIN:
+        raise ValueError(f"no array has the type {kind!r}")
+    return importlib.import_module("numpy").array(values, kind).reshape(shape)
 
 
 def _error(name: str, arguments: Any) -> Exception:
