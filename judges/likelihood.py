@@ -182,8 +182,7 @@ class ReferenceLikelihood:
     which the tokens before it may have made certain already. Published are these two ideas, but neither formula: here
     the weights are the standard deviations, which add up to 1, and the gain is a difference.
 
-    The thoughts of a reasoning model are reasoning: they are weighed. A thought without an end leads to no reference.
-
+    Thoughts of a reasoning model are reasoning, too, and are weighed; one without an end leads to no reference.
     until: the reasoning ends where this stands for the last time ("Answer:"); None: it is all of the answer.
     then: what the user says between the reasoning and the reference.
     thoughts: what begins and ends a thought.

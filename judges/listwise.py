@@ -23,8 +23,8 @@ from judges.words import undressed
 LABELS = string.ascii_uppercase
 FRILLS = re.compile(rf"['()\[\]]|\b(?i:{NOUN})\b")
 MARK = re.compile(r"(?i:ranking)\W*:")
-CHAIN = re.compile(r"\b[A-Z](?:[ \t]*(?:>+|=+|≻)[ \t]*[A-Z]\b)+")
-LIST = re.compile(r"\s*[A-Z](?:[ \t]*(?:>+|=+|≻|[,;])[ \t]*[A-Z]\b)+")
+CHAIN = re.compile(r"\b[A-Z](?:[ \t]*(?:>+|<+|=+|≻)[ \t]*[A-Z]\b)+")
+LIST = re.compile(r"\s*[A-Z](?:[ \t]*(?:>+|<+|=+|≻|[,;])[ \t]*[A-Z]\b)+")
 OTHER = re.compile(r"[ \t]*(?:[<>=≈≻/|]|or\b[^\n]*\b[A-Z]\b)")
 NUMBERED = re.compile(r"^[ \t]*\d+[.:]?[ \t]*([A-Z])\b", re.M)
 ALONE = re.compile(NUMBERED.pattern + r"\W*?$", re.M)
@@ -124,8 +124,15 @@ def _compared(shown: Sequence[int], ranks: Sequence[int] | None) -> Iterator[tup
 def _last_words(plain: str) -> re.Match[str] | None:
     """A chain with which a reply ends. One of equals alone could be anything, such as a step of the question's own."""
     chain = last(CHAIN, plain)
-    ends = chain is not None and not re.search(r"\w", plain[chain.end() :]) and re.search("[>≻]", chain[0])
+    ends = chain is not None and not re.search(r"\w", plain[chain.end() :]) and re.search("[<>≻]", chain[0])
     return chain if ends else None
+
+
+def _falling(chain: str) -> str:
+    """A chain with the best first: `C = A < B` is `B > A = C`. One that goes both ways names nobody."""
+    if "<" not in chain:
+        return chain
+    return "" if re.search("[>≻,;]", chain) else chain[::-1]
 
 
 def ranking(reply: str, count: int, thoughts: Markers = THOUGHTS) -> list[int] | None:
@@ -141,7 +148,7 @@ def ranking(reply: str, count: int, thoughts: Markers = THOUGHTS) -> list[int] |
     marked = len(tail) < len(plain)
     chain = LIST.match(tail) if marked else _last_words(plain)
     numbered = NUMBERED if marked else ALONE
-    steps = LABEL.findall(chain[0]) if chain else [("", label) for label in numbered.findall(tail)]
+    steps = LABEL.findall(_falling(chain[0])) if chain else [("", label) for label in numbered.findall(tail)]
     beside = chain is not None and OTHER.match(chain.string, chain.end())
     if beside or sorted(label for _, label in steps) != list(LABELS[:count]):
         return None

@@ -7,34 +7,35 @@ from typing import NamedTuple
 from judges.words import undressed
 
 NUMBER = r"[-+]?\d++(?:[.,]\d{1,2}(?!\d)|\.\d++)?+"
-BESIDE = r"(?:[ \t]*(?:points?|pts?))?(?:[ \t]*\([^()\n]{0,80}\))?[ \t]*"
+BESIDE = r"(?:[ \t]*+(?:points?|pts?))?(?:[ \t]*+\([^()\n]{0,80}\))?[ \t]*+"
 """What may stand between the terms of a sum: `1 (it is about Rome) + 1 point`."""
-OUT_OF = rf"(?:/|\(?[ \t]*(?:out[ \t]+)?of\b)[ \t]*(?:(?:a|the|possible|maximum|total|of)[ \t]+){{0,4}}{NUMBER}"
+OUT_OF = rf"(?:/|\(?[ \t]*+(?:out[ \t]+)?of\b)[ \t]*+(?:(?:a|the|possible|maximum|total|of)[ \t]+){{0,4}}{NUMBER}"
 ON_SCALE = (
-    r"[(,]?[ \t]*on[ \t]+(?:a|the)[ \t]+(?:scale[ \t]+)?(?:(?:of|from)[ \t]+)?"
-    rf"(?:{NUMBER}[ \t]*(?:to|[-–—])[ \t]*)?{NUMBER}"
+    r"[(,]?[ \t]*+on[ \t]+(?:a|the)[ \t]+(?:scale[ \t]+)?(?:(?:of|from)[ \t]+)?"
+    rf"(?:{NUMBER}[ \t]*+(?:to|[-–—])[ \t]*+)?{NUMBER}"
 )
 VALUE = re.compile(
     rf"(?P<open>[\s(\[{{<]*+)(?P<sum>{NUMBER}(?:{BESIDE}[-+−]{BESIDE}{NUMBER})*)"
-    rf"(?:{BESIDE}=[ \t]*(?P<total>{NUMBER}))?(?:[ \t]*(?:points?|pts?|stars?)\b)?"
-    rf"(?P<of>[ \t]*{OUT_OF}(?:[ \t]*\))?)?(?P<close>(?:[ \t]*[)\]}}>])*)"
-    rf"(?P<per>[ \t]*{OUT_OF}(?:[ \t]*\))?)?(?P<scale>[ \t]*{ON_SCALE})?",
+    rf"(?:{BESIDE}=[ \t]*+(?P<total>{NUMBER}))?(?:[ \t]*+(?:points?|pts?|stars?)\b)?"
+    rf"(?P<of>[ \t]*+{OUT_OF}(?:[ \t]*+\))?)?(?P<close>(?:[ \t]*+[)\]}}>])*)"
+    rf"(?P<per>[ \t]*+{OUT_OF}(?:[ \t]*+\))?)?(?P<scale>[ \t]*+{ON_SCALE})?",
     re.I,
 )
 TERM = re.compile(rf"(?:(?P<sign>[-+−]){BESIDE})?(?P<number>{NUMBER})(?:{BESIDE}(?=[-+−])|\Z)")
 AFTER = re.compile(
-    r"(?i)[^\W_]|[.,:]\d|[ \t]*(?:[%?‰½¼¾+^]|per ?cent)|[ \t]*\([ \t]*[\d.,]+[ \t]*\)"
-    r"|[ \t]*(?:(?:->|[-–—−*×·~≈→=<>/:|&]|x\b|to\b|or\b|and\b|vs\b)[ \t]*)*[-\[]?\d"
-    r"|[ \t]*[(,]?[ \t]*(?:to|or|and)\b[^\n.;]{0,20}\d|[ \t]*,[ \t]*\d[\d., \t]*$"
-    r"|[ \t]*(?:only )?(?:if|when|unless|provided)\b",
+    r"(?i)[^\W_]|[.,:]\d|[ \t]*+(?:[%?‰½¼¾+^]|per ?cent)|[ \t]*+\([ \t]*+[\d.,]+[ \t]*+\)"
+    r"|[ \t]*+(?:(?:->|[-–—−*×·~≈→=<>/:|&]|x\b|to\b|or\b|and\b|vs\b)[ \t]*+)*[-\[]?\d"
+    r"|[ \t]*+[(,]?[ \t]*+(?:to|or|and)\b[^\n.;]{0,20}\d|[ \t]*+,[ \t]*+\d[\d., \t]*$"
+    r"|[ \t]*+(?:only )?(?:if|when|unless|provided)\b",
     re.M,
 )
 """What makes another thing of the number before it: 4,000, 4th, 4%, 3-4, 4 or 5, 4 1/2, 4 if."""
 ANNOUNCED = re.compile(
-    r"(?i)(?<![^\W_])(?:score|rating|grade)(?:\s*\((?P<note>[^()\n]{0,40})\))?(?:[ \t]*/[ \t]*(?P<out>\d+))?"
-    r"(?:(?P<formal>[\s)\]]*+(?:[:：=|→>]|[-–—](?=\s)))|(?P<head>[ \t]*\n)"
+    r"(?i)(?<![^\W_])(?:score|rating|grade)(?:\s*\((?P<note>[^()\n]{0,40})\))?(?:[ \t]*+/[ \t]*+(?P<out>\d+))?"
+    r"(?:(?P<formal>[\s)\]]*+(?:[:：=|→>]|[-–—](?=\s)))|(?P<head>[ \t]*+\n)"
     r"|[ \t]+(?:(?:of|for)[ \t]+(?:this|the)[ \t]+\w+[ \t]+)?"
-    r"(?:is|was|would[ \t]+be|should[ \t]+be|comes[ \t]+to|equals)\b[ \t]*:?)"
+    r"(?:is|was|would[ \t]+be|should[ \t]+be|comes[ \t]+to|equals)\b[ \t]*+:?)"
+    r"|(?P<result>\[result(?:\]|(?=:))[ \t]*+:?)"
 )
 RATED = re.compile(
     r"(?i)(?<![^\W_])(?:rat(?:e[sd]?|ing)|scor(?:e[sd]?|ing)|grad(?:e[sd]?|ing)|giv(?:e[sn]?|ing)|gave"
@@ -98,7 +99,7 @@ def score(reply: str) -> Points | None:
 def _given(words: str) -> Iterator[Points]:
     found = sorted([*ANNOUNCED.finditer(words), *RATED.finditer(words)], key=lambda match: match.end())
     for match in found:
-        prose = match.re is ANNOUNCED and match["formal"] is None and match["head"] is None
+        prose = match.re is ANNOUNCED and not any(match.group("formal", "head", "result"))
         kind = "plain" if match.re is RATED else _kind(words, match)
         kind = "prose" if kind and prose else kind
         points = read(words, match.end(), announced=not prose) if kind else None
