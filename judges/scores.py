@@ -42,7 +42,7 @@ RATED = re.compile(
     r"|award(?:ed|s)?|assign(?:ed|s)?|deserves?|earns?|merits?)\b[^\n\[\]]{0,80}(?=\[\[)"
 )
 """`I would rate it a [[4]]`: the brackets say that this is the score."""
-BOXED = re.compile(r"(?:\A|\n)[\s$\\\[(]*\\boxed\s*\{([^{}]*)\}[\s$\\\]).]*\Z")
+BOXED = re.compile(r"[\s$\\\[(]*\\boxed\s*\{([^{}]*)\}[\s$\\\]).]*")
 LIMIT = frozenset(
     ("maximum", "max", "highest", "possible", "full", "perfect", "top", "minimum", "min", "lowest", "potential")
 )
@@ -82,7 +82,7 @@ def score(reply: str) -> Points | None:
     """The points of a reply, or None if it gives none.
 
     The last announced score counts. Where there are only scores of single aspects, or only ones in running text, they
-    must be the same. `\\boxed{4}` counts as a reply's last line, if nothing else is announced.
+    must be the same. `\\boxed{4}` counts as all of a reply: after a solution it would be the question's own answer.
     """
     given = list(_given(undressed(reply)))
     for kind in ("plain", "aspect", "prose"):
@@ -92,7 +92,7 @@ def score(reply: str) -> Points | None:
         if same:
             told = "; ".join(points.told for points in same)
             return same[-1] if len({points[:2] for points in same}) == 1 else Points(None, None, told)
-    box = BOXED.search(reply) if reply.count("\\boxed") == 1 else None
+    box = BOXED.fullmatch(reply)
     return box and read(box[1], 0, announced=False)
 
 
