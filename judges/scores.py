@@ -25,7 +25,8 @@ TERM = re.compile(rf"(?:(?P<sign>[-+−]){BESIDE})?(?P<number>{NUMBER})(?:{BESID
 AFTER = re.compile(
     r"(?i)[^\W_]|[.,:]\d|[ \t]*+(?:[%?‰½¼¾+^]|per ?cent)|[ \t]*+\([ \t]*+[\d.,]+[ \t]*+\)"
     r"|[ \t]*+(?:(?:->|[-–—−*×·~≈→=<>/:|&]|x\b|to\b|or\b|and\b|vs\b)[ \t]*+)*[-\[]?\d"
-    r"|[ \t]*+[(,]?[ \t]*+(?:to|or|and)\b[^\n.;]{0,20}\d|[ \t]*+,[ \t]*+\d[\d., \t]*$"
+    r"|[ \t]*+[(,]?[ \t]*+(?:to|or|and)\b[^\n.;]{0,20}\d"
+    r"|(?:[ \t]*+,[ \t]*+\d[\d.]*+){2}|[ \t]*+,[ \t]*+\d[\d.]*+[ \t]*+(?:=|$)"
     r"|[ \t]*+(?:only )?(?:if|when|unless|provided)\b",
     re.M,
 )

@@ -39,7 +39,8 @@ CONTRARY = re.compile(r"(?i)\b(?:but|though|however|or|unless|if|slight\w*|edge|
 BOTH = re.compile(r"\b(?:[ABC]|(?i:both|neither|none|either|unclear|undecided|cannot|tie))\b")
 PART = re.compile(r"(?i)[.,;:!?()|\n]|\s[-–—]\s|\b(?:because|since|as|while|whereas|due|but|though|although|and)\b")
 OPEN = re.compile(
-    r"(?i)[+?]|:[abc]\b|\s*(?:[<>=≈~≃≡≻≺≫≪!≠≥≤→/&\\^+]|-\S|(?:or|and|if|unless|when)\b)|\s*[,(|]\s*(?:(?:or|and|tie|draw)\b|(?-i:[ABC]\b))"
+    r"(?i)[+?]|:[abc]\b|\s*(?:[<>=≈~≃≡≻≺≫≪≠≥≤→/&\\^+]|!=|-\S|(?:or|and|if|unless|when)\b)"
+    r"|\s*[,;(|]\s*(?:or|and|tie|draw)\b|\s*[,;|]\s*(?-i:[ABC]\b)|\s*\(\s*(?-i:[ABC])\s*\)"
 )
 DENIED = re.compile(r"(?i)\b(?:not|no|less|hardly|barely|never|neither|nor|fails?|wrong|incorrect|or)\b|n't\b")
 ADVERBS = r"(?i)\s*(?:(?:is|was)\s+)?(?:(?:the|much|far|a\s+(?:bit|little)|\w+ly)\s+)*"

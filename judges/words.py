@@ -16,8 +16,11 @@ COMMAND = re.compile(r"\\(?:boxed|fbox|text(?:bf|it|rm)?|math(?:bf|rm|it|sf))\s*
 NAMED = re.compile(r"<(verdict|winner|decision|score|rating|grade|ranking)>")
 TAG = re.compile(r"</?(?:b|i|u|p|br|em|strong|span|code|div|points?|number|value|answer|letter|final|result)\s*/?>")
 CLOSED = re.compile(r"</(?:verdict|winner|decision|score|rating|grade|ranking)>")
-FRILLS = re.compile(r"[*`\"“”„«»$]|\\[()\[\]]|^[ \t]*#+[ \t]*", re.M)
-ENTITIES = (("&gt;", ">"), ("&lt;", "<"), ("&amp;", "&"), ("&nbsp;", " "), ("\xa0", " "), ("\\_", "_"), ("_", " "))
+FRILLS = re.compile(r"[*`\"“”„«»$]|(?<![^\W_])'|'(?![^\W_])|\\[()\[\]]|^[ \t]*#+[ \t]*", re.M)
+PLACED = re.compile(r"(?<![^\W_])(?<![^\W_] )<([ABC])>")
+"""A letter in the place that a wording kept for it."""
+SPELLED = {"&gt;": ">", "&lt;": "<", "&amp;": "&", "&nbsp;": " ", "\xa0": " ", "\\_": "_", "_": " "}
+SPELLED |= {"＞": ">", "＜": "<", "＝": "="}
 
 
 def undressed(reply: str) -> str:
@@ -26,9 +29,9 @@ def undressed(reply: str) -> str:
     for _ in range(2):  # \boxed{\text{A}}
         text = COMMAND.sub(r"\1", text)
     text = CLOSED.sub("\n", TAG.sub("", NAMED.sub(r"\n\1: ", text)))
-    for entity, character in ENTITIES:
-        text = text.replace(entity, character)
-    return FRILLS.sub("", text)
+    for spelling, character in SPELLED.items():
+        text = text.replace(spelling, character)
+    return PLACED.sub(r"\1", FRILLS.sub("", text))
 
 
 def _without_objects(reply: str) -> Iterator[str]:

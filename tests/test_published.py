@@ -66,9 +66,12 @@ def test_a_grade_is_read_in_its_published_form(
 def test_a_verdict_is_read_in_its_published_form(
     make: Callable[[Asked], Duel], first: str, second: str, tie: str | None
 ) -> None:
-    judge, frame = make(ASKED), subjects("one", "two")
-    for reply, verdicts in ((first, ["a", "b"]), (second, ["b", "a"]), (tie or "no", ["tie" if tie else None] * 2)):
-        assert read(judge, frame, lambda question, vote, reply=reply: reply)["verdict"].to_list() == verdicts
+    def verdicts(reply: str) -> list[str | None]:
+        return read(make(ASKED), subjects("one", "two"), lambda question, vote: reply)["verdict"].to_list()
+
+    assert (verdicts(first), verdicts(second)) == (["a", "b"], ["b", "a"])
+    assert tie is None or verdicts(tie) == ["tie", "tie"]
+    assert verdicts("I cannot say.") == [None, None]
 
 
 def test_each_is_a_judge_of_its_own_that_shows_all_that_it_judges() -> None:
@@ -76,8 +79,9 @@ def test_each_is_a_judge_of_its_own_that_shows_all_that_it_judges() -> None:
     rubrics += [published.helpsteer(ASKED, "correctness"), published.helpsteer(ASKED)]
     makes = (published.mt_bench_pair, published.arena_hard, published.judgebench, published.prometheus_pair)
     duels = [make(ASKED) for make in makes]
-    assert len({judge.name for judge in (*rubrics, *duels)}) == 9
-    for judge in (*rubrics, *duels):
+    judges: list[Judge] = [*rubrics, *duels]
+    assert len({judge.name for judge in judges}) == 9
+    for judge in judges:
         assert isinstance(judge, PairJudge if judge in duels else Judge)
         question = judge.ask(subjects("FIRST", "SECOND", question="WHY"))[0][0]["content"]
         assert "WHY" in question and "FIRST" in question and ("SECOND" in question) == (judge in duels)

@@ -71,6 +71,7 @@ def test_a_score_is_read_however_models_write_it(reply: str, points: float) -> N
         "Rating: [[5, 1, 3]]",
         "Score: [4, 5]",
         "Score: 4, 5",
+        "Score: 1, 1, 1 = 3",
         "Score: 4 5",
         "Score: 4 1/2",
         "Score: 4½",

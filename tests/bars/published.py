@@ -94,15 +94,15 @@ def mt_bench_single(folder: Path) -> Counted:
 
 def mt_bench_pair(folder: Path) -> Counted:
     """Winners in both orders of each pair."""
-    games = (("g1", {"a": "model_1", "b": "model_2"}), ("g2", {"a": "model_2", "b": "model_1"}))
-    return counted(
-        Row(
-            {**names, "tie": "tie", None: None}[verdict(row[f"{game}_judgment"])], winner if winner != "error" else None
-        )
-        for row in lines(folder, "*gpt-4_pair*.jsonl")
-        for game, names in games
-        for winner in [row[f"{game}_winner"]]
-    )
+    return counted(game for row in lines(folder, "*gpt-4_pair*.jsonl") for game in played(row))
+
+
+def played(row: dict[str, Any]) -> Iterator[Row]:
+    """Who won the two games of a pair, by our reading and as published."""
+    for game, names in (("g1", ("model_1", "model_2")), ("g2", ("model_2", "model_1"))):
+        said = verdict(row[f"{game}_judgment"])
+        ours = names["ab".index(said)] if said in ("a", "b") else said
+        yield Row(ours, None if row[f"{game}_winner"] == "error" else row[f"{game}_winner"])
 
 
 SETS: dict[str, Callable[[Path], Counted]] = {
