@@ -33,6 +33,7 @@ class Training:
     scheduler: str = "cosine"
     weight_decay: float = 0.0
     lora: Lora | None = None
+    thoughts: Literal["train", "leave out"] = "train"  # of answers: are they learned, or what follows them alone?
     save_every: int = 200  # steps between the checkpoints from which a killed training goes on
     trl: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))  # passed through to TRL's config
 

@@ -7,13 +7,16 @@ that even a small model can answer.
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import polars as pl
 
 from flywheel.errors import RecipeError, SourceError
 from flywheel.recipe import Asked
 from flywheel.tables import VOTES, Chat
+from flywheel.thoughts import THOUGHTS, Markers
 from judges.battles import said, verdict
+from judges.shown import answer, shown, unasked
 from judges.template import check_slots, conversation, fill, titled, wording
 
 
@@ -59,9 +62,11 @@ class Anchored:
     count; where none counts the vote has no score.
     """
 
+    version: ClassVar[int] = 2  # reads verdicts as a Duel does, and no thoughts
     model: Asked
     anchors: tuple[Anchor, ...]  # about five, of both kinds
     template: str = wording("anchors")
+    thoughts: Markers = THOUGHTS  # begin and end what is read of no reply, and shown of no answer
 
     def __post_init__(self) -> None:
         check_slots(self.template, "question_a", "answer_a", "question_b", "answer_b")
@@ -71,6 +76,8 @@ class Anchored:
                 f"anchors must be right ones and wrong ones, but {right} of these {len(self.anchors)} are right: "
                 "add some of the other kind"
             )
+        if any(answer(anchor.answer, self.thoughts) is None for anchor in self.anchors):
+            raise RecipeError("the answer of an anchor is a thought without an end: give it its end, or leave it out")
 
     @property
     def name(self) -> str:
@@ -79,28 +86,33 @@ class Anchored:
 
     def ask(self, subjects: pl.DataFrame) -> list[Chat]:
         """Two questions for each of SUBJECTS and each anchor: the answer is shown first, then last."""
+        subjects = shown(subjects, self.thoughts)
         asked = zip(subjects["chat"].to_list(), subjects["text"], strict=True)
         return [
             self._question(first, second)
             for chat, text in asked
             for anchor in self.anchors
-            for own, other in [((conversation(chat), text), (anchor.question, anchor.answer))]
+            for own, other in [
+                ((conversation(chat), text), (anchor.question, answer(anchor.answer, self.thoughts) or ""))
+            ]
             for first, second in ((own, other), (other, own))
         ]
 
     def read(self, subjects: pl.DataFrame, replies: pl.DataFrame | None) -> pl.DataFrame:
         """VOTES."""
         words, judge, step = said(replies), self.name, 2 * len(self.anchors)
-        rows = []
-        for at, generation in enumerate(subjects["generation"]):
+        rows, asked = [], shown(subjects, self.thoughts)
+        for at, generation in enumerate(asked["generation"]):
             for vote in range(self.model.sampling.n):
                 heard = [words.get((question, vote), ("", None)) for question in range(at * step, (at + 1) * step)]
                 texts, traces = zip(*heard, strict=True)
-                score, detail = self._count([_lead(*pair) for pair in zip(texts[::2], texts[1::2], strict=True)])
+                pairs = zip(texts[::2], texts[1::2], strict=True)
+                score, detail = self._count([self._lead(*pair) for pair in pairs])
                 trace = next(filter(None, traces), None)
                 status = "ok" if score is not None else "unparsable" if trace else "refused"
                 rows.append((generation, judge, vote, score, status, detail, trace))
-        return pl.DataFrame(rows, schema=VOTES, orient="row")
+        others = unasked(judge, asked, subjects, self.thoughts)
+        return pl.concat([pl.DataFrame(rows, schema=VOTES, orient="row"), others])
 
     def _count(self, leads: list[int | None]) -> tuple[float | None, str | None]:
         met = [(anchor.right, lead) for anchor, lead in zip(self.anchors, leads, strict=True) if lead is not None]
@@ -114,10 +126,9 @@ class Anchored:
         slots = {"question_a": first[0], "answer_a": first[1], "question_b": second[0], "answer_b": second[1]}
         return [{"role": "user", "content": fill(self.template, **slots)}]
 
-
-def _lead(shown_first: str, shown_last: str) -> int | None:
-    """1 if an answer beats an anchor by both replies, where it was shown first and last, -1 if it loses, else 0."""
-    first, last = verdict(shown_first), verdict(shown_last)
-    if first is None or last is None:
-        return None
-    return 1 if (first, last) == ("a", "b") else -1 if (first, last) == ("b", "a") else 0
+    def _lead(self, shown_first: str, shown_last: str) -> int | None:
+        """1 if an answer beats an anchor by both replies, where it was shown first and last, -1 if it loses, else 0."""
+        first, last = (verdict(reply, self.thoughts) for reply in (shown_first, shown_last))
+        if first is None or last is None:
+            return None
+        return 1 if (first, last) == ("a", "b") else -1 if (first, last) == ("b", "a") else 0

@@ -1,7 +1,5 @@
 """What judges that compare have in common: who meets whom, how a verdict is read, and a score from all comparisons."""
 
-import re
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import combinations
@@ -11,22 +9,21 @@ import polars as pl
 
 from flywheel import ratings
 from flywheel.tables import VOTES
+from flywheel.thoughts import THOUGHTS, Markers, after_thought
+from judges import verdicts
+from judges.shown import ENDLESS, answer
 
 Policy = Literal["consistent", "average", "weighted"]
 """How the two orders of a comparison are put together: won only if both agree, else a tie; each order half a battle
 (Lee et al. 2023); or a win in the place that the judge favours counts less (Meta-Rewarding, Wu et al. 2024)."""
 Measure = Literal["wins", "rating"]
 """The share of its battles that an answer wins, or its Bradley-Terry rating among the answers to its prompt."""
+Texts = Sequence[str | None]
+"""What a judge is shown of each of SUBJECTS; None where a thought has no end."""
 Said = Mapping[tuple[int, int], tuple[str, str]]
 """What a judge's model replied, and the generation that holds it, by question and vote."""
 
 POLICIES = {"consistent": ratings.consistent, "average": ratings.averaged, "weighted": ratings.by_position}
-VERDICT = re.compile(
-    r"(?:(?i:verdict)(?:\s+is)?\W{1,8}(?:(?i:answer|response|judgment)\s+)?|\[\[)"
-    r"(?P<word>(?i:an?\s+)?(?i:tie|draw)|[ABC])\b"
-    r"(?P<other>[ ,/|&]*(?:(?i:or|and)\b[ ]*)?\b[ABC]\b)?"
-)
-WORDS: Mapping[str, Literal["a", "b", "tie"]] = {"A": "a", "B": "b"}
 
 
 class Game(NamedTuple):
@@ -42,12 +39,18 @@ class Game(NamedTuple):
         return (self.a, self.b) if self.order == "ab" else (self.b, self.a)
 
 
-def games(subjects: pl.DataFrame, neighbours: int | None) -> Iterator[Game]:
-    """Both orders of every pair of answers that meet; see `pairs`."""
-    grouped = subjects.with_row_index("row").group_by("prompt", maintain_order=True).agg("row", "generation")
+def games(subjects: pl.DataFrame, shown: Texts, neighbours: int | None) -> Iterator[Game]:
+    """Both orders of every pair of answers that meet; see `pairs`. One whose thought has no end meets nobody."""
+    able = subjects.with_row_index("row").filter(pl.Series([text is not None for text in shown], dtype=pl.Boolean))
+    grouped = able.group_by("prompt", maintain_order=True).agg("row", "generation")
     for rows, generations in grouped.select("row", "generation").iter_rows():
         for a, b in pairs(generations, neighbours):
             yield from (Game(rows[a], rows[b], "ab"), Game(rows[a], rows[b], "ba"))
+
+
+def texts(subjects: pl.DataFrame, thoughts: Markers) -> Texts:
+    """What is shown of SUBJECTS."""
+    return [answer(text, thoughts) for text in subjects["text"]]
 
 
 def pairs(generations: Sequence[str], neighbours: int | None) -> list[tuple[int, int]]:
@@ -69,22 +72,19 @@ def said(replies: pl.DataFrame | None) -> Said:
     return {(chat, vote): (text, generation) for chat, vote, text, generation in found}
 
 
-def verdict(reply: str) -> Literal["a", "b", "tie"] | None:
-    """Which slot wins by the last verdict of a reply, such as `Verdict: B` or `[[B]]`; C and draw are a tie.
-
-    None if there is none, or if it names more than one.
-    """
-    found = last(VERDICT, reply)
-    return None if found is None or found["other"] else WORDS.get(found["word"], "tie")
-
-
-def last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
-    """The last place where a pattern fits, or None."""
-    return next(iter(deque(pattern.finditer(text), maxlen=1)), None)
+def verdict(reply: str, thoughts: Markers = THOUGHTS) -> verdicts.Won | None:
+    """Which slot wins by a reply, as `judges.verdicts` reads what follows its thoughts."""
+    words = after_thought(reply, thoughts)
+    return None if words is None else verdicts.verdict(words)
 
 
 def rated(
-    judge: str, policy: Policy, measure: Measure, subjects: pl.DataFrame, comparisons: pl.DataFrame
+    judge: str,
+    policy: Policy,
+    measure: Measure,
+    subjects: pl.DataFrame,
+    comparisons: pl.DataFrame,
+    thoughts: Markers = THOUGHTS,
 ) -> pl.DataFrame:
     """VOTES: one score for each of SUBJECTS from all COMPARISONS between them; NULL for one of which none counts.
 
@@ -99,14 +99,21 @@ def rated(
     found = subjects.select("generation").join(scored, on="generation", how="left", maintain_order="left")
     known = found.join(_failures(comparisons), on="generation", how="left", maintain_order="left")
     ok = pl.col("score").is_not_null()
+    endless = pl.Series([text is None for text in texts(subjects, thoughts)], dtype=pl.Boolean)
     return known.select(
         "generation",
         judge=pl.lit(judge),
         vote=pl.lit(0),
         score="score",
-        status=pl.when(ok).then(pl.lit("ok")).otherwise(pl.col("status").fill_null("error")),
+        status=pl.when(ok)
+        .then(pl.lit("ok"))
+        .when(endless)
+        .then(pl.lit(ENDLESS.status))
+        .otherwise(pl.col("status").fill_null("error")),
         detail=pl.when(ok)
         .then(pl.format("won {} of {}", pl.col("wins").round(2), pl.col("battles").round(2)))
+        .when(endless)
+        .then(pl.lit(ENDLESS.detail))
         .when(pl.col("status").is_null())
         .then(pl.lit("compared with no other answer"))
         .otherwise(pl.lit("no comparison with it could be read")),

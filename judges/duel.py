@@ -2,23 +2,30 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import polars as pl
 
 from flywheel.errors import RecipeError
 from flywheel.recipe import Asked
 from flywheel.tables import COMPARISONS, VOTES, Chat
-from judges.battles import Measure, Policy, games, rated, said, verdict
+from flywheel.thoughts import THOUGHTS, Markers, after_thought
+from judges.battles import Measure, Policy, Texts, games, rated, said, texts, verdict
+from judges.scores import read
+from judges.shown import ENDLESS
 from judges.template import check_slots, conversation, fill, titled, wording
+from judges.verdicts import NOUN
+from judges.words import undressed
 
 META = wording("meta")
 """The wording of a Duel between judgments."""
 SLOTS = ("question", "answer_a", "answer_b")
 OTHER: dict[str, Literal["a", "b", "tie"]] = {"a": "b", "b": "a", "tie": "tie"}
-POINTS = re.compile(r"(?i:score)\s+(?i:of\s+|for\s+)?(?i:answer\s+)?([AB])[\s:=*_]{1,6}(\d+(?:\.\d+)?)(?![.,]?\d)")
+POINTS = re.compile(
+    rf"(?i)(?<![^\W_])(?:score|rating)\s+(?:of\s+|for\s+)?(?:{NOUN}\s+)?(?P<slot>[ab])(?![^\W_])[\s)\]]*(?:[:=|]|is\b)?"
+)
 MOST = 10.0
 
 
@@ -32,12 +39,14 @@ class Duel:
     "rating". There `hide="Score:"` keeps the meta-judge from following scores, which in the paper it does ever more.
     """
 
+    version: ClassVar[int] = 2  # reads operators, ties and more forms, and no thoughts
     model: Asked
     template: str = wording("duel")
     policy: Policy = "consistent"
     measure: Measure = "wins"
     neighbours: int | None = None  # an answer meets so many others on either side of it in a circle; None: all others
     hide: str | None = None  # lines of an answer that hold this are not shown
+    thoughts: Markers = THOUGHTS  # begin and end what is read of no reply, and shown of no answer
 
     def __post_init__(self) -> None:
         _check(self.template, self.neighbours)
@@ -49,16 +58,16 @@ class Duel:
 
     def ask(self, subjects: pl.DataFrame) -> list[Chat]:
         """A question for each pair and order."""
-        texts = [_without(self.hide, text) for text in subjects["text"]]
-        return list(_questions(self.template, subjects, texts, self.neighbours))
+        shown = [None if text is None else _without(self.hide, text) for text in texts(subjects, self.thoughts)]
+        return list(_questions(self.template, subjects, shown, self.neighbours))
 
     def read(self, subjects: pl.DataFrame, replies: pl.DataFrame | None) -> pl.DataFrame:
         """COMPARISONS."""
         ids, words, judge, rows = subjects["generation"].to_list(), said(replies), self.name, []
-        for at, game in enumerate(games(subjects, self.neighbours)):
+        for at, game in enumerate(games(subjects, texts(subjects, self.thoughts), self.neighbours)):
             for vote in range(self.model.sampling.n):
                 text, trace = words.get((at, vote), (None, None))
-                slot = None if text is None else verdict(text)
+                slot = None if text is None else verdict(text, self.thoughts)
                 won = OTHER[slot] if slot and game.order == "ba" else slot
                 status = "refused" if text is None else "ok" if won else "unparsable"
                 rows.append((ids[game.a], ids[game.b], game.order, judge, vote, won, status, trace))
@@ -66,7 +75,7 @@ class Duel:
 
     def rate(self, subjects: pl.DataFrame, comparisons: pl.DataFrame) -> pl.DataFrame:
         """VOTES: the share of its battles that an answer wins, or its rating."""
-        return rated(self.name, self.policy, self.measure, subjects, comparisons)
+        return rated(self.name, self.policy, self.measure, subjects, comparisons, self.thoughts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +85,11 @@ class ScoredDuel:
     A vote on an answer is what it got in one reply; so its score is the mean over both orders and all that it met.
     """
 
+    version: ClassVar[int] = 2  # reads more forms, no points of another scale, and no thoughts
     model: Asked
     template: str = wording("scored_duel")
     neighbours: int | None = None  # as in Duel
+    thoughts: Markers = THOUGHTS  # as in Duel
 
     def __post_init__(self) -> None:
         _check(self.template, self.neighbours)
@@ -95,37 +106,43 @@ class ScoredDuel:
 
     def ask(self, subjects: pl.DataFrame) -> list[Chat]:
         """A question for each pair and order."""
-        return list(_questions(self.template, subjects, subjects["text"].to_list(), self.neighbours))
+        return list(_questions(self.template, subjects, texts(subjects, self.thoughts), self.neighbours))
 
     def read(self, subjects: pl.DataFrame, replies: pl.DataFrame | None) -> pl.DataFrame:
         """VOTES: two from each reply, without a score if it does not give points to both."""
         ids, words, judge = subjects["generation"].to_list(), said(replies), self.name
         rows: list[tuple[object, ...]] = []
-        votes = Counter[str]()
-        for at, game in enumerate(games(subjects, self.neighbours)):
+        votes, shown = Counter[str](), texts(subjects, self.thoughts)
+        for at, game in enumerate(games(subjects, shown, self.neighbours)):
             for vote in range(self.model.sampling.n):
                 text, trace = words.get((at, vote), (None, None))
-                given = None if text is None else points(text)
+                given = None if text is None else points(text, self.thoughts)
                 status = "refused" if text is None else "ok" if given else "unparsable"
                 for row, score in zip(game.shown, given or (None, None), strict=True):
                     rows.append((ids[row], judge, votes[ids[row]], score, status, None, trace))
                     votes[ids[row]] += 1
-        alone = "compared with no other answer"
-        rows += [(id, judge, 0, None, "error", alone, None) for id in ids if id not in votes]
+        alone = ("error", None, "compared with no other answer")
+        for id, text in zip(ids, shown, strict=True):
+            if id not in votes:
+                status, score, detail = alone if text is not None else ENDLESS
+                rows.append((id, judge, 0, score, status, detail, None))
         return pl.DataFrame(rows, schema=VOTES, orient="row")
 
 
-def points(reply: str) -> tuple[float, float] | None:
+def points(reply: str, thoughts: Markers = THOUGHTS) -> tuple[float, float] | None:
     """The last points that a reply gives to A and to B, from 1 to 10; None unless it gives them to both."""
-    given = {slot: float(number) for slot, number in POINTS.findall(reply)}
-    both = given.get("A", 0.0), given.get("B", 0.0)
-    return both if all(1 <= score <= MOST for score in both) else None
+    words, given = after_thought(reply, thoughts), {"a": 0.0, "b": 0.0}
+    words = undressed(words or "")
+    for place in POINTS.finditer(words):
+        if said := read(words, place.end()):  # with a comma it could be two numbers
+            known = said.value is not None and said.of in (None, MOST) and "," not in said.told
+            given[place["slot"].lower()] = said.value or 0.0 if known else 0.0
+    return (given["a"], given["b"]) if all(1 <= score <= MOST for score in given.values()) else None
 
 
-def _questions(template: str, subjects: pl.DataFrame, texts: Sequence[str], neighbours: int | None) -> Iterator[Chat]:
-    """`texts` are what is shown of SUBJECTS."""
-    asked = subjects["chat"].to_list()
-    for game in games(subjects, neighbours):
+def _questions(template: str, subjects: pl.DataFrame, shown: Texts, neighbours: int | None) -> Iterator[Chat]:
+    asked, texts = subjects["chat"].to_list(), [text or "" for text in shown]
+    for game in games(subjects, shown, neighbours):
         first, second = game.shown
         question = conversation(asked[first])
         content = fill(template, question=question, answer_a=texts[first], answer_b=texts[second])

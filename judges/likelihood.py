@@ -4,6 +4,7 @@ import math
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import polars as pl
@@ -11,9 +12,11 @@ import polars as pl
 from flywheel.errors import RecipeError
 from flywheel.recipe import BASE, POLICY, Asked
 from flywheel.tables import Chat
+from flywheel.thoughts import THOUGHTS, Markers
 from judges.panel import means, spoken
-from judges.rubric import REFUSED, answerable, questions, without_reference
+from judges.rubric import REFUSED, answerable, questions
 from judges.rules import Verdict, votes
+from judges.shown import answer, answers, assistant, referenced, shown, unasked
 from judges.template import check_slots, titled, wording
 
 ERROR = Verdict("error", None, "no finite log-probability")
@@ -29,10 +32,12 @@ class Options:
     10). With options "A" and "B" and values 1 and 0 it is the chance of A (Constitutional AI, Bai et al. 2022).
     """
 
+    version: ClassVar[int] = 2  # is not shown thoughts
     model: Asked = Asked()
     template: str = wording("options")  # as a Rubric's, with {options}
     options: tuple[str, ...] = ("1", "2", "3", "4", "5")
     values: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0, 5.0)
+    thoughts: Markers = THOUGHTS  # begin and end what is not shown of an answer
 
     def __post_init__(self) -> None:
         check_slots(self.template, "question", "answer")
@@ -53,15 +58,17 @@ class Options:
 
     def ask(self, subjects: pl.DataFrame) -> list[Chat]:
         """How likely each option is as the reply to the question about each answer."""
-        asked = questions(self.template, subjects, options=", ".join(self.options))
-        return [[*chat, _assistant(option)] for chat in asked for option in self.options]
+        known = answerable(self.template, subjects, self.thoughts)
+        asked = questions(self.template, known, options=", ".join(self.options))
+        return [[*chat, assistant(option)] for chat in asked for option in self.options]
 
     def read(self, subjects: pl.DataFrame, replies: pl.DataFrame | None) -> pl.DataFrame:
         """VOTES on SUBJECTS."""
-        known, said, count = answerable(self.template, subjects), _likelihoods(replies), len(self.options)
+        known, said = answerable(self.template, subjects, self.thoughts), _likelihoods(replies)
+        count, others = len(self.options), unasked(self.name, known, subjects, self.thoughts)
         groups = [[said.get(place * count + at) for at in range(count)] for place in range(len(known))]
         verdicts = [self.verdict([each for each in group if each is not None]) for group in groups]
-        return pl.concat([votes(self.name, known, verdicts), without_reference(self.name, known, subjects)])
+        return pl.concat([votes(self.name, known, verdicts), others])
 
     def verdict(self, said: Sequence[Sequence[float]]) -> Verdict:
         """The expected value, from the log-probabilities of each option's tokens."""
@@ -94,8 +101,10 @@ class Likelihood:
     `detail` has both, since the sum favours short answers and the mean long ones.
     """
 
+    version: ClassVar[int] = 2  # of the answer without its thoughts
     model: Asked = Asked()
     mean: bool = True
+    thoughts: Markers = THOUGHTS  # begin and end what is no part of an answer
 
     @property
     def name(self) -> str:
@@ -104,12 +113,13 @@ class Likelihood:
 
     def ask(self, subjects: pl.DataFrame) -> list[Chat]:
         """How likely each answer is."""
-        return answers(subjects)
+        return answers(shown(subjects, self.thoughts))
 
     def read(self, subjects: pl.DataFrame, replies: pl.DataFrame | None) -> pl.DataFrame:
         """VOTES on SUBJECTS."""
-        said = _likelihoods(replies)
-        return votes(self.name, subjects, (self._verdict(said.get(place)) for place in range(len(subjects))))
+        said, known = _likelihoods(replies), shown(subjects, self.thoughts)
+        given = votes(self.name, known, (self._verdict(said.get(place)) for place in range(len(known))))
+        return pl.concat([given, unasked(self.name, known, subjects, self.thoughts)])
 
     def _verdict(self, tokens: Sequence[float] | None) -> Verdict:
         if tokens is None:
@@ -129,9 +139,11 @@ class DensityRatio:
     the pair comes for free: the policy and what the run began with, which agree until the policy has learned something.
     """
 
+    version: ClassVar[int] = 2  # as Likelihood
     strong: Asked = Asked(weights=POLICY)
     weak: Asked = Asked(weights=BASE)
     mean: bool = False
+    thoughts: Markers = THOUGHTS  # as in Likelihood
 
     def __post_init__(self) -> None:
         if self.strong == self.weak:
@@ -145,7 +157,9 @@ class DensityRatio:
     @property
     def members(self) -> tuple[Likelihood, ...]:
         """The strong one, then the weak one."""
-        return tuple(Likelihood(model=model, mean=self.mean) for model in (self.strong, self.weak))
+        return tuple(
+            Likelihood(model=model, mean=self.mean, thoughts=self.thoughts) for model in (self.strong, self.weak)
+        )
 
     def due(self, subjects: pl.DataFrame, votes: pl.DataFrame, place: int) -> pl.DataFrame:
         """All SUBJECTS, for both."""
@@ -168,13 +182,17 @@ class ReferenceLikelihood:
     which the tokens before it may have made certain already. Published are these two ideas, but neither formula: here
     the weights are the standard deviations, which add up to 1, and the gain is a difference.
 
+    Thoughts of a reasoning model are reasoning, too, and are weighed; one without an end leads to no reference.
     until: the reasoning ends where this stands for the last time ("Answer:"); None: it is all of the answer.
     then: what the user says between the reasoning and the reference.
+    thoughts: what begins and ends a thought.
     """
 
+    version: ClassVar[int] = 2  # refuses thoughts without an end
     model: Asked = Asked()
     until: str | None = None
     then: str = wording("reference_turn")
+    thoughts: Markers = THOUGHTS
 
     def __post_init__(self) -> None:
         if self.until == "":
@@ -187,25 +205,29 @@ class ReferenceLikelihood:
 
     def ask(self, subjects: pl.DataFrame) -> list[Chat]:
         """How likely the reference is: after each answer, and then for each prompt after none."""
-        known = subjects.filter(pl.col("reference").is_not_null())
+        known = self._known(subjects)
         bare = known.unique("prompt", keep="first", maintain_order=True).with_columns(text=pl.lit(""))
-        shown = pl.concat([known, bare]).select("chat", "text", "reference").iter_rows()
-        return [self._question(chat, text, reference) for chat, text, reference in shown]
+        rows = pl.concat([known, bare]).select("chat", "text", "reference").iter_rows()
+        return [self._question(chat, text, reference) for chat, text, reference in rows]
 
     def read(self, subjects: pl.DataFrame, replies: pl.DataFrame | None) -> pl.DataFrame:
         """VOTES on SUBJECTS."""
-        known, said = subjects.filter(pl.col("reference").is_not_null()), _likelihoods(replies)
+        known, said = self._known(subjects), _likelihoods(replies)
         prompts = known.with_row_index("place").group_by("prompt", maintain_order=True).agg("place")
         verdicts: dict[int, Verdict] = {}
         for at, places in enumerate(prompts["place"].to_list(), len(known)):
             group = {place: said[place] for place in places if place in said and at in said}
             verdicts |= zip(group, reflected(list(group.values()), said.get(at, [])), strict=True)
         given = [verdicts.get(place, REFUSED) for place in range(len(known))]
-        return pl.concat([votes(self.name, known, given), without_reference(self.name, known, subjects)])
+        return pl.concat([votes(self.name, known, given), unasked(self.name, known, subjects, self.thoughts)])
+
+    def _known(self, subjects: pl.DataFrame) -> pl.DataFrame:
+        ended = [answer(text, self.thoughts) is not None for text in subjects["text"]]
+        return referenced(subjects.filter(pl.Series(ended, dtype=pl.Boolean)))
 
     def _question(self, chat: Chat, text: str, reference: str) -> Chat:
         reasoning = text.rpartition(self.until)[0] if self.until and self.until in text else text
-        return [*chat, _assistant(reasoning), {"role": "user", "content": self.then}, _assistant(reference)]
+        return [*chat, assistant(reasoning), {"role": "user", "content": self.then}, assistant(reference)]
 
 
 def reflected(group: Sequence[Sequence[float]], bare: Sequence[float]) -> list[Verdict]:
@@ -220,15 +242,6 @@ def reflected(group: Sequence[Sequence[float]], bare: Sequence[float]) -> list[V
         weights = apart if np.sum(apart) > NOISE * len(bare) else np.ones(len(bare))
         scores = (np.array(group) - bare) @ (weights / weights.sum())
     return [Verdict("ok", score, None) if math.isfinite(score) else ERROR for score in scores.tolist()]
-
-
-def answers(subjects: pl.DataFrame) -> list[Chat]:
-    """The chat of each of SUBJECTS with its answer as the last message."""
-    return [[*chat, _assistant(text)] for chat, text in subjects.select("chat", "text").iter_rows()]
-
-
-def _assistant(text: str) -> dict[str, str]:
-    return {"role": "assistant", "content": text}
 
 
 def _likelihoods(replies: pl.DataFrame | None) -> Mapping[int, list[float]]:

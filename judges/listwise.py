@@ -5,21 +5,27 @@ import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, combinations
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import polars as pl
 
 from flywheel.errors import RecipeError
 from flywheel.recipe import Asked
 from flywheel.tables import COMPARISONS, Chat, content_id
-from judges.battles import Measure, Policy, last, rated, said
+from flywheel.thoughts import THOUGHTS, Markers, after_thought
+from judges.battles import Measure, Policy, rated, said
+from judges.rules import last
+from judges.shown import shown
 from judges.template import check_slots, conversation, fill, titled, wording
+from judges.verdicts import NOUN
+from judges.words import undressed
 
 LABELS = string.ascii_uppercase
-FRILLS = re.compile(r"[*_`\"'()\[\]]|\b(?i:answer|response)\b")
+FRILLS = re.compile(rf"['()\[\]]|\b(?i:{NOUN})\b")
 MARK = re.compile(r"(?i:ranking)\W*:")
-CHAIN = re.compile(r"\b[A-Z](?:[ \t]*(?:>+|=+|≻)[ \t]*[A-Z]\b)+")
-LIST = re.compile(r"\s*[A-Z](?:[ \t]*(?:>+|=+|≻|[,;])[ \t]*[A-Z]\b)+")
+CHAIN = re.compile(r"\b[A-Z](?:[ \t]*(?:>+|<+|=+|≻)[ \t]*[A-Z]\b)+")
+LIST = re.compile(r"\s*[A-Z](?:[ \t]*(?:>+|<+|=+|≻|[,;])[ \t]*[A-Z]\b)+")
+OTHER = re.compile(r"[ \t]*(?:[<>=≈≻/|]|or\b[^\n]*\b[A-Z]\b)")
 NUMBERED = re.compile(r"^[ \t]*\d+[.:]?[ \t]*([A-Z])\b", re.M)
 ALONE = re.compile(NUMBERED.pattern + r"\W*?$", re.M)
 LABEL = re.compile(r"(=?)[ \t]*\b([A-Z])\b")
@@ -41,11 +47,13 @@ class Listwise:
     is none.
     """
 
+    version: ClassVar[int] = 2  # reads more forms, no chain in running text, and no thoughts
     model: Asked
     template: str = wording("listwise")
     policy: Policy = "consistent"
     measure: Measure = "wins"
     shuffles: int = 1
+    thoughts: Markers = THOUGHTS  # begin and end what is read of no reply, and shown of no answer
 
     def __post_init__(self) -> None:
         check_slots(self.template, "question", "answers")
@@ -59,6 +67,7 @@ class Listwise:
 
     def ask(self, subjects: pl.DataFrame) -> list[Chat]:
         """Two questions for each prompt and shuffle. Raises RecipeError for more answers than there are letters."""
+        subjects = shown(subjects, self.thoughts)
         asked, texts = subjects["chat"].to_list(), subjects["text"].to_list()
         return [
             self._question(asked[listing.rows[0]], [texts[row] for row in listing.rows])
@@ -67,20 +76,21 @@ class Listwise:
 
     def read(self, subjects: pl.DataFrame, replies: pl.DataFrame | None) -> pl.DataFrame:
         """COMPARISONS."""
+        subjects = shown(subjects, self.thoughts)
         ids, words, judge, votes = subjects["generation"].to_list(), said(replies), self.name, self.model.sampling.n
         rows = []
-        for at, (shown, shuffle) in enumerate(self._listings(subjects)):
+        for at, (order, shuffle) in enumerate(self._listings(subjects)):
             for vote in range(votes):
                 text, trace = words.get((at, vote), (None, None))
-                ranks = None if text is None else ranking(text, len(shown))
+                ranks = None if text is None else ranking(text, len(order), self.thoughts)
                 status = "refused" if text is None else "ok" if ranks else "unparsable"
-                for a, b, order, won in _compared(shown, ranks):
-                    rows.append((ids[a], ids[b], order, judge, shuffle * votes + vote, won, status, trace))
+                for a, b, first, won in _compared(order, ranks):
+                    rows.append((ids[a], ids[b], first, judge, shuffle * votes + vote, won, status, trace))
         return pl.DataFrame(rows, schema=COMPARISONS, orient="row")
 
     def rate(self, subjects: pl.DataFrame, comparisons: pl.DataFrame) -> pl.DataFrame:
         """VOTES: the share of its battles that an answer wins, or its rating."""
-        return rated(self.name, self.policy, self.measure, subjects, comparisons)
+        return rated(self.name, self.policy, self.measure, subjects, comparisons, self.thoughts)
 
     def _listings(self, subjects: pl.DataFrame) -> Iterator[Listing]:
         grouped = subjects.with_row_index("row").group_by("prompt", maintain_order=True).agg("row", "generation")
@@ -111,19 +121,36 @@ def _compared(shown: Sequence[int], ranks: Sequence[int] | None) -> Iterator[tup
         yield a, b, order, None if lead is None else "a" if lead > 0 else "b" if lead < 0 else "tie"
 
 
-def ranking(reply: str, count: int) -> list[int] | None:
+def _last_words(plain: str) -> re.Match[str] | None:
+    """A chain with which a reply ends. One of equals alone could be anything, such as a step of the question's own."""
+    chain = last(CHAIN, plain)
+    ends = chain is not None and not re.search(r"\w", plain[chain.end() :]) and re.search("[<>≻]", chain[0])
+    return chain if ends else None
+
+
+def _falling(chain: str) -> str:
+    """A chain with the best first: `C = A < B` is `B > A = C`. One that goes both ways names nobody."""
+    if "<" not in chain:
+        return chain
+    return "" if re.search("[>≻,;]", chain) else chain[::-1]
+
+
+def ranking(reply: str, count: int, thoughts: Markers = THOUGHTS) -> list[int] | None:
     """The rank of each of the first `count` letters, 1 the best, by the last ranking of a reply, such as `B > A = C`.
 
     After `Ranking:` the letters may stand between commas, or each at the head of a numbered line; without it numbered
-    lines must hold nothing else. None if the ranking does not name every letter once.
+    lines must hold nothing else, and a chain is a reply's last word. None if the ranking does not name every letter
+    once, or if another one stands beside it.
     """
-    plain = FRILLS.sub("", reply)
+    words = after_thought(reply, thoughts)
+    plain = FRILLS.sub("", undressed(words or ""))
     *_, tail = MARK.split(plain)
     marked = len(tail) < len(plain)
-    chain = LIST.match(tail) if marked else last(CHAIN, plain)
+    chain = LIST.match(tail) if marked else _last_words(plain)
     numbered = NUMBERED if marked else ALONE
-    steps = LABEL.findall(chain[0]) if chain else [("", label) for label in numbered.findall(tail)]
-    if sorted(label for _, label in steps) != list(LABELS[:count]):
+    steps = LABEL.findall(_falling(chain[0])) if chain else [("", label) for label in numbered.findall(tail)]
+    beside = chain is not None and OTHER.match(chain.string, chain.end())
+    if beside or sorted(label for _, label in steps) != list(LABELS[:count]):
         return None
     ranks = accumulate(int(sign != "=") for sign, _ in steps)
     return [rank for _, rank in sorted(zip((label for _, label in steps), ranks, strict=True))]

@@ -5,15 +5,17 @@ scales="batch", so that it is not the one with the largest numbers that speaks.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import polars as pl
 
 from flywheel.errors import RecipeError
 from flywheel.recipe import BASE, POLICY, Asked
 from flywheel.tables import Chat
-from judges.likelihood import answers
+from flywheel.thoughts import THOUGHTS, Markers
 from judges.rubric import REFUSED
 from judges.rules import Verdict, votes
+from judges.shown import answers, shown, unasked
 from judges.template import plain, titled
 
 
@@ -21,7 +23,9 @@ from judges.template import plain, titled
 class RewardModel:
     """The number that a reward model gives to the chat with the answer; what it is worth only that model knows."""
 
+    version: ClassVar[int] = 2  # is not shown thoughts
     model: Asked  # weights of its own, and the engine `reward`
+    thoughts: Markers = THOUGHTS  # begin and end what is not shown of an answer
 
     def __post_init__(self) -> None:
         if self.model.engine != "reward" or self.model.weights in (POLICY, BASE):
@@ -37,13 +41,15 @@ class RewardModel:
 
     def ask(self, subjects: pl.DataFrame) -> list[Chat]:
         """Each chat with its answer, in which marks of turns are only text."""
-        return answers(subjects.with_columns(text=pl.Series(map(plain, subjects["text"]), dtype=pl.String)))
+        known = shown(subjects, self.thoughts)
+        return answers(known.with_columns(text=pl.Series(map(plain, known["text"]), dtype=pl.String)))
 
     def read(self, subjects: pl.DataFrame, replies: pl.DataFrame | None) -> pl.DataFrame:
         """VOTES on SUBJECTS."""
         assert replies is not None, "a RewardModel is asked"
-        given = dict(replies.select("chat", "logprob").iter_rows())
-        return votes(self.name, subjects, (_verdict(given.get(place)) for place in range(len(subjects))))
+        given, known = dict(replies.select("chat", "logprob").iter_rows()), shown(subjects, self.thoughts)
+        said = votes(self.name, known, (_verdict(given.get(place)) for place in range(len(known))))
+        return pl.concat([said, unasked(self.name, known, subjects, self.thoughts)])
 
 
 def _verdict(reward: float | None) -> Verdict:

@@ -100,7 +100,7 @@ def biased(question: str, vote: int) -> str:
         ("Verdict: A\nVerdict: A and B", None),
         ("Verdict: Both", None),
         ("Verdict: neither", None),
-        ("Verdict: a", None),
+        ("Verdict: a", "a"),
         ("A", None),
         ("A is better", None),
         ("", None),

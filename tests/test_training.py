@@ -20,11 +20,11 @@ from flywheel import training, weights
 from flywheel.errors import TrainingError, WeightsError
 from flywheel.recipe import Lora, Sft
 from flywheel.tables import EXAMPLES, METRICS
-from flywheel.training import Job, TrainingProgress, child, metrics, sft, train
+from flywheel.training import Job, TrainingProgress, child, fit, metrics, sft, train
 from flywheel.training.child import explain, last_checkpoint
 from flywheel.training.network import load
 from flywheel.training.plan import Spec, planned
-from flywheel.training.rows import IGNORED, encode, end_of_turn, order, stop_tokens
+from flywheel.training.rows import IGNORED, encode, end_of_turn, order, stop_tokens, thoughtless
 from tests.bars.kill import gone
 
 SETTINGS = Sft(lr=1e-3, epochs=10, batch_size=8, save_every=7, scheduler="constant", warmup=0)
@@ -101,6 +101,30 @@ def logprobs(folder: Path, token_ids: list[int]) -> list[float]:
 
 
 # What is learned
+
+
+def test_left_out_thoughts_are_cut_off_and_one_that_the_prompt_begins_is_closed() -> None:
+    assert thoughtless("<user>1+2=?<assistant>", "<think>hm</think>\n\n3") == "3"
+    assert thoughtless("<user>1+2=?<assistant>", " 3") == " 3"
+    assert thoughtless("<user>1+2=?<assistant><think>\n", "hm</think>\n\n3") == "\n</think>\n\n3"
+    with pytest.raises(TrainingError, match="a thought without an end"):
+        thoughtless("<user>1+2=?<assistant>", "<think>hm")
+
+
+def test_an_endless_thought_is_refused_before_the_training_where_thoughts_are_left_out() -> None:
+    rows = pl.DataFrame({"chosen": ["3", "<think>hm"], "rejected": [None, None], "weight": [1.0, 1.0]})
+    fit.check(rows, Sft())
+    with pytest.raises(TrainingError, match="1 of 2 examples have a thought without an end"):
+        fit.check(rows, Sft(thoughts="leave out"))
+
+
+@pytest.mark.slow
+def test_thoughts_are_learned_or_left_out(tokenizer: Any) -> None:
+    chats, said = [[{"role": "user", "content": "1+2=?"}]] * 2, ["<think>1, 2</think>\n3", "3"]
+    stops = [tokenizer.eos_token_id]
+    whole, rest = encode(tokenizer, chats, said, stops), encode(tokenizer, chats, said, stops, thoughts=False)
+    assert len(whole.input_ids[0]) > len(whole.input_ids[1]) and whole.input_ids[1] == rest.input_ids[1]
+    assert rest.input_ids[0] == rest.input_ids[1] and rest.starts == whole.starts
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import pytest
 
 from flywheel.store import Store
 from flywheel.tables import DRAWN, TABLES
+from flywheel.thoughts import THOUGHTS, after_thought
 
 NOW = datetime(2026, 1, 1)
 BLANK: dict[str, Any] = {
@@ -143,7 +144,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def test_every_view_works_without_a_row_and_every_column_is_explained(tmp_path: Path) -> None:
     empty = Store(tmp_path / "flywheel.duckdb")
     views = empty.sql("select view_name, comment from duckdb_views() where not internal")
-    assert len(views) == 22 and views["comment"].null_count() == 0
+    assert len(views) == 23 and views["comment"].null_count() == 0
     with empty.reading() as connection:
         for view in views["view_name"]:
             assert not connection.sql(f"from {view}").fetchall()
@@ -300,6 +301,22 @@ def test_near_duplicates_share_most_of_their_words_in_whatever_case_and_order(st
         ("n10", "n11", 1.0), ("n10", "n13", pytest.approx(5 / 6)), ("n11", "n13", pytest.approx(5 / 6)),
     ]  # fmt: skip
     assert other.sql("select count(*) from near_duplicates where iteration = 1").item() == 6 + 6
+
+
+def test_thoughts_are_told_apart_and_their_tokens_are_about_their_share(store: Store, tmp_path: Path) -> None:
+    other = Store(shutil.copy(store.path, tmp_path / "flywheel.duckdb"))
+    texts = ["plain", *(f"{begin}a long thought{end}\nYes." for begin, end in THOUGHTS), "a thought</think>b</think>c"]
+    texts += ["<think>a</think>b<think>and on", "[THINK]"]
+    rows = [{"id": f"n{i}", "index": i, "text": text, "prompt": "p1", "checkpoint": "t1", "draw": "d2", "tokens": 100}
+            for i, text in enumerate(texts)]  # fmt: skip
+    other.add("generations", frame("generations", *rows))
+    query = """select generation, ended, chars, thought_tokens from thoughts where generation like 'n%'"""
+    found = {generation: row for generation, *row in other.sql(query).iter_rows()}
+    for row in rows:
+        answer, text = after_thought(row["text"]), row["text"]
+        chars = len(text) - len(answer or "")
+        told = [answer is not None, chars, round(100 * chars / len(text))]
+        assert found.get(row["id"]) == (told if chars else None)
 
 
 def test_verdicts_show_what_was_compared_and_what_was_said(store: Store, tmp_path: Path) -> None:

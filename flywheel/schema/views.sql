@@ -26,6 +26,33 @@ COMMENT ON COLUMN answers.iteration_id IS 'id of the row of iterations';
 COMMENT ON COLUMN answers.generation IS 'id of the row of generations';
 COMMENT ON COLUMN answers.logprob IS 'sum over the tokens of the text, before temperature and truncation';
 
+-- The marks are those of flywheel/thoughts.py. What a judge reads as the answer is what follows the last end.
+CREATE OR REPLACE VIEW thoughts AS
+WITH said AS (
+    SELECT run, name, iteration, prompt, generation, "index", tokens, "text",
+           regexp_replace("text", '(?s)^.*(</think>|</thinking>|</thought>|\[/THINK\]|</seed:think>|<\|end_of_thought\|>|<\|END_THINKING\|>)', '')
+           AS answer
+    FROM answers),
+apart AS (
+    SELECT *, NOT regexp_matches(answer, '<think>|<thinking>|<thought>|\[THINK\]|<seed:think>|<\|begin_of_thought\|>|<\|START_THINKING\|>')
+           AS ended,
+           CASE WHEN ended THEN length("text") - length(answer) ELSE length("text") END AS chars
+    FROM said)
+SELECT run, name, iteration, prompt, generation, "index", ended, chars, tokens,
+       round(tokens * chars / nullif(length("text"), 0))::BIGINT AS thought_tokens
+FROM apart WHERE chars > 0;
+COMMENT ON VIEW thoughts IS 'Answers in which a model thought first, and how much of them is thought';
+COMMENT ON COLUMN thoughts.run IS 'id of the run';
+COMMENT ON COLUMN thoughts.name IS 'name of the run''s recipe';
+COMMENT ON COLUMN thoughts.iteration IS 'number of the turn, from 0';
+COMMENT ON COLUMN thoughts.prompt IS 'id of the prompt';
+COMMENT ON COLUMN thoughts.generation IS 'id of the answer';
+COMMENT ON COLUMN thoughts."index" IS 'which of the prompt''s answers, from 0';
+COMMENT ON COLUMN thoughts.ended IS 'false where the thought has no end, so that there is no answer';
+COMMENT ON COLUMN thoughts.chars IS 'characters of the thought, its marks included';
+COMMENT ON COLUMN thoughts.tokens IS 'tokens of thought and answer';
+COMMENT ON COLUMN thoughts.thought_tokens IS 'about how many of them are thought: as many as its share of the characters';
+
 -- The second half is empty for rules, which vote once: to group a million rows takes longer than all else together.
 CREATE OR REPLACE VIEW opinions AS
 SELECT generation, judge, score, 1::BIGINT AS votes, (score IS NULL)::BIGINT AS failed, prompt, checkpoint, draw, "index"

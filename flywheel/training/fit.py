@@ -4,6 +4,7 @@ import polars as pl
 
 from flywheel.errors import TrainingError
 from flywheel.settings import Kto, Reward, Sft, Training
+from flywheel.thoughts import after_thought
 
 
 def check(examples: pl.DataFrame, settings: Training) -> None:
@@ -15,9 +16,21 @@ def check(examples: pl.DataFrame, settings: Training) -> None:
             f"{alone} of {len(examples)} examples have no rejected answer, and {kind} learns from pairs: take a pick "
             "that makes pairs, or train with Sft, or with Kto on answers that are labelled one by one"
         )
+    endless = _endless(examples) if settings.thoughts == "leave out" else 0
+    if endless:
+        raise TrainingError(
+            f"{endless} of {len(examples)} examples have a thought without an end, so no answer is left to learn: "
+            "keep finished answers only, as filters.keep.Finished does, or train thoughts"
+        )
     must, fits = _rule(settings, weights)
     if not fits.all():
         raise TrainingError(f"an example has the weight {weights.filter(~fits)[0]}, and {must}")
+
+
+def _endless(examples: pl.DataFrame) -> int:
+    """How many EXAMPLES hold an answer that is nothing but a thought, and was cut."""
+    sides = examples.select("chosen", "rejected").iter_rows()
+    return sum(any(text is not None and after_thought(text) is None for text in row) for row in sides)
 
 
 def _rule(settings: Training, weights: pl.Series) -> tuple[str, pl.Series]:

@@ -22,7 +22,8 @@ def prepared(spec: Spec, examples: pl.DataFrame, tokenizer: Any, model: Any) -> 
     stops, longest = stop_tokens(tokenizer, model.generation_config), plans.room(spec.settings, model)
 
     def split(frame: pl.DataFrame, answer: str) -> list[tuple[Tokens, Tokens]]:
-        return encode(tokenizer, frame["chat"].to_list(), frame[answer].to_list(), stops).split
+        thoughts = spec.settings.thoughts == "train"
+        return encode(tokenizer, frame["chat"].to_list(), frame[answer].to_list(), stops, thoughts).split
 
     chosen = split(examples, "chosen")
     if isinstance(spec.settings, Kto):

@@ -10,6 +10,7 @@ from flywheel.training import plan as plans
 from flywheel.training.plan import Spec, Task
 from flywheel.training.preference import lengths
 from flywheel.training.result import CANARY_TOKENS
+from flywheel.training.rows import thoughtless
 
 
 def prepared(spec: Spec, examples: pl.DataFrame, tokenizer: Any, model: Any) -> Task:
@@ -17,7 +18,10 @@ def prepared(spec: Spec, examples: pl.DataFrame, tokenizer: Any, model: Any) -> 
     from datasets import Dataset
 
     chats = examples["chat"].to_list()
-    chosen, rejected = (conversations(tokenizer, chats, examples[side].to_list()) for side in ("chosen", "rejected"))
+    sides = [examples[side].to_list() for side in ("chosen", "rejected")]
+    if spec.settings.thoughts == "leave out":
+        sides = [[thoughtless("", answer) for answer in answers] for answers in sides]
+    chosen, rejected = (conversations(tokenizer, chats, answers) for answers in sides)
     sizes = [max(len(good), len(bad)) for good, bad in zip(chosen, rejected, strict=True)]
     longest = plans.room(spec.settings, model)
     kept = plans.fitting(sizes, longest)

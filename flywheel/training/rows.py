@@ -9,6 +9,7 @@ import numpy as np
 
 from flywheel.errors import TrainingError
 from flywheel.tables import Chat
+from flywheel.thoughts import THOUGHTS, after_thought
 
 ANSWER = "flywheel-answer"  # stands in for an answer, to see what the chat template writes after one
 WINDOW = 8  # batches within which rows of like length are put together
@@ -32,21 +33,38 @@ class Rows(NamedTuple):
         return [(ids[:start], ids[start:]) for ids, start in zip(self.input_ids, self.starts, strict=True)]
 
 
-def encode(tokenizer: Any, chats: Sequence[Chat], answers: Sequence[str], stops: Sequence[int]) -> Rows:
+def encode(
+    tokenizer: Any, chats: Sequence[Chat], answers: Sequence[str], stops: Sequence[int], thoughts: bool = True
+) -> Rows:
     """Each chat as an engine presents it, then exactly what the model would have to sample: the answer and its end.
 
     Prompt and answer are tokenized apart, as they are when an answer is sampled: tokens never merge across the border,
-    and a template that rewrites finished answers changes nothing.
+    and a template that rewrites finished answers changes nothing. Without `thoughts` the model has to sample what
+    follows them; where the template begins a thought, an empty one.
     """
     keys = [repr(chat) for chat in chats]
     new = dict(zip(keys, chats, strict=True))
     texts = [tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False) for chat in new.values()]
     rendered = dict(zip(new, _ids(tokenizer, texts), strict=True))
+    if not thoughts:
+        begun = dict(zip(new, texts, strict=True))
+        answers = [thoughtless(begun[key], answer) for key, answer in zip(keys, answers, strict=True)]
     end = end_of_turn(tokenizer, chats[0], stops)
     completions = _ids(tokenizer, answers)
     prompts = [rendered[key] for key in keys]
     ids = [prompt + completion + end for prompt, completion in zip(prompts, completions, strict=True)]
     return Rows(ids, [len(prompt) for prompt in prompts])
+
+
+def thoughtless(prompt: str, answer: str) -> str:
+    """What an answer says after its thoughts. If the prompt, as it is presented, begins one, it is closed at once."""
+    said = after_thought(answer)
+    if said is None:
+        raise TrainingError("an answer is a thought without an end, so there is nothing to learn when it is left out")
+    if said != answer:
+        said = said.lstrip()
+    end = next((end for begin, end in THOUGHTS if prompt.rstrip().endswith(begin)), None)
+    return said if end is None else f"\n{end}\n\n{said}"
 
 
 def end_of_turn(tokenizer: Any, chat: Chat, stops: Sequence[int]) -> list[int]:

@@ -16,8 +16,8 @@ def prepared(spec: Spec, examples: pl.DataFrame, tokenizer: Any, model: Any) -> 
     """Drop what is too long, pack where wanted, and put the rows into their order."""
     from datasets import Dataset
 
-    stops = stop_tokens(tokenizer, model.generation_config)
-    rows = encode(tokenizer, examples["chat"].to_list(), examples["chosen"].to_list(), stops)
+    stops, thoughts = stop_tokens(tokenizer, model.generation_config), spec.settings.thoughts == "train"
+    rows = encode(tokenizer, examples["chat"].to_list(), examples["chosen"].to_list(), stops, thoughts)
     ids, labels, weights = rows.input_ids, rows.labels, examples["weight"].fill_null(1.0).to_list()
     longest = plans.room(spec.settings, model)
     kept = plans.fitting([len(row) for row in ids], longest)

@@ -40,6 +40,7 @@ NARROWED = {
     "best_of_n": "where iteration = $number",
     "disagreements": "where iteration = $number",
     "near_duplicates": "where iteration = $number",
+    "thoughts": "where iteration = $number",
     "verdicts": "where a = '$compared'",
     "words": "where checkpoint = '$policy'",
     "opinions": "where checkpoint = '$policy'",
