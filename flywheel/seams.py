@@ -41,7 +41,7 @@ class Sampling:
     max_tokens: int = 512
     stop: tuple[str, ...] = ()
     min_p: float = 0.0  # a token that has less than this share of the best one's chance is out
-    repetition_penalty: float = 1.0  # divides positive logits, multiplies others, of tokens of the prompt and the answer
+    repetition_penalty: float = 1.0  # divides logits above 0, multiplies others, of tokens in prompt or answer
     presence_penalty: float = 0.0  # off the logit of each token that the answer has
     frequency_penalty: float = 0.0  # off it as often as the answer has the token
     min_tokens: int = 0  # before which no answer ends, by a token or a stop string

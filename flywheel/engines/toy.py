@@ -23,9 +23,10 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from flywheel.engines.penalties import changed
 from flywheel.engines.room import check_room
 from flywheel.engines.toy_judge import Part, judgment
-from flywheel.errors import EngineError, WeightsError
+from flywheel.errors import EngineError, RecipeError, WeightsError
 from flywheel.recipe import Card, Sampling
 from flywheel.tables import ANSWERS, Chat, content_id
 
@@ -150,6 +151,8 @@ class Served:
         """ANSWERS; see flywheel.recipe.Model."""
         if len(chats) != len(seeds):
             raise ValueError(f"{len(chats)} chats and {len(seeds)} seeds")
+        if changed(sampling):
+            raise RecipeError(f"the toy engine has no {', '.join(changed(sampling))}: leave it out, or use another")
         self._check([(chat, 1) for chat in chats])
         self._work(len(chats))
         drawn = [

@@ -20,6 +20,7 @@ import polars as pl
 
 from flywheel.engines import folder as folders
 from flywheel.engines.child import Child
+from flywheel.engines.reply import sound
 from flywheel.errors import EngineError, EngineMissing
 from flywheel.recipe import Card, Sampling
 from flywheel.tables import ANSWERS, Chat
@@ -49,7 +50,7 @@ class Served:
             raise ValueError(f"{len(chats)} chats and {len(seeds)} seeds")
         asked = {**asdict(sampling), "stop": list(sampling.stop)}
         columns = self._ask("chat", chats=list(chats), seeds=list(seeds), sampling=asked) if chats else {}
-        return pl.DataFrame(columns, schema=ANSWERS)
+        return sound(pl.DataFrame(columns, schema=ANSWERS))
 
     def logprobs(self, chats: Sequence[Chat], completions: Sequence[str]) -> list[list[float]]:
         """As flywheel.recipe.Model says."""
