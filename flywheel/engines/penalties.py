@@ -28,8 +28,10 @@ class Penalties:
     """Which tokens each row of a batch has in its prompt and its answer, and what they cost."""
 
     def __init__(self, sampling: Sampling, ends: Sequence[int], logits: "torch.Tensor") -> None:
+        import torch
+
         self._sampling = sampling
-        self._ends = logits.new_tensor(ends, dtype=int)
+        self._ends = torch.tensor(ends, dtype=torch.long, device=logits.device)
         self._counts = logits.new_zeros(logits.shape).int()
         self._seen = self._counts.bool()
 
