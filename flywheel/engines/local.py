@@ -115,19 +115,16 @@ class Served:
             drawn = decode(_with_rows(network, requests), requests, sampling, stops)
             marks = network.ends & added(self._tokenizer)
             texts = stops.texts([answer.ids[:-1] if answer.ids[-1] in marks else answer.ids for answer in drawn])
-        answers = pl.DataFrame(
-            {
-                "chat": [chat for chat in range(len(chats)) for _ in range(sampling.n)],
-                "index": [request.number for request in requests],
-                "text": texts,
-                "finish_reason": ["stop" if answer.ended else "length" for answer in drawn],
-                "prompt_tokens": [len(request.prompt) for request in requests],
-                "tokens": [len(answer.ids) for answer in drawn],
-                "logprob": [answer.logprob for answer in drawn],
-            },
-            schema=ANSWERS,
-        )
-        return sound(answers)
+        columns = {
+            "chat": [chat for chat in range(len(chats)) for _ in range(sampling.n)],
+            "index": [request.number for request in requests],
+            "text": texts,
+            "finish_reason": ["stop" if answer.ended else "length" for answer in drawn],
+            "prompt_tokens": [len(request.prompt) for request in requests],
+            "tokens": [len(answer.ids) for answer in drawn],
+            "logprob": [answer.logprob for answer in drawn],
+        }
+        return sound(pl.DataFrame(columns, schema=ANSWERS))
 
     def logprobs(self, chats: Sequence[Chat], completions: Sequence[str]) -> list[list[float]]:
         """Log-probability of each token of each completion; see flywheel.recipe.Model."""

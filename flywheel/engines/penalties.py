@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from flywheel.errors import RecipeError
 from flywheel.recipe import Sampling
 
 if TYPE_CHECKING:
@@ -17,6 +18,12 @@ def changed(sampling: Sampling) -> dict[str, float]:
     """Those of them that are not neutral."""
     values = {name: getattr(sampling, name) for name in NOT_EVERYWHERE}
     return {name: value for name, value in values.items() if value != getattr(NEUTRAL, name)}
+
+
+def refuse(engine: str, sampling: Sampling) -> None:
+    """RecipeError where an engine that has none of them is to draw by one."""
+    if found := changed(sampling):
+        raise RecipeError(f"the {engine} engine has no {', '.join(found)}: leave it out, or use another")
 
 
 def needed(sampling: Sampling) -> bool:
