@@ -28,7 +28,7 @@ CHAT = [{"role": "user", "content": "1+2?"}]
         ([], [NEXT, WORD], [EOS, NEXT], None),  # GLM: the next turn's header ends an answer
         ([MARK], [SIGN, NEXT, WORD], [MARK], None),  # harmony: the last answer ends otherwise
         ([BREAK], [BREAK, NEXT, WORD], [EOS], None),  # Alpaca: a line break is no end
-        ([SIGN, MARK], [SIGN, MARK, NEXT], [EOS], MARK),  # a wrapper is closed before the turn is
+        ([MARK, BREAK, NEXT, WORD], [MARK, BREAK, NEXT, SIGN], [EOS], MARK),  # the next turn is always begun
         ([SIGN, EOS], [SIGN, EOS, NEXT], [EOS], None),
         ([MARK], [MARK, NEXT], [], MARK),  # nothing is declared
     ],
@@ -78,7 +78,11 @@ def test_where_the_declared_token_ends_a_turn_nothing_changes() -> None:
     assert end_tokens(tokenizer, config) == [1, 7]
     declare_end(tokenizer, config)
     assert config.eos_token_id == [1, 7]
-    for template in ("<user>x<assistant>", tokenizer.chat_template.replace("<end>", "\n\n"), None):
+    begun = tokenizer.chat_template.replace("<end>", "\n").replace(
+        "<{{ message['role'] }}>", "## {{ message['role'] }}"
+    )
+    begun = begun.partition("{% if add")[0] + "## assistant"
+    for template in ("<user>x<assistant>", tokenizer.chat_template.replace("<end>", "\n\n"), begun, None):
         tokenizer.chat_template = template
         assert end_tokens(tokenizer, Config(1)) == [1], "a template that does not tell leaves what is declared"
 

@@ -33,7 +33,7 @@ def end_tokens(tokenizer: Any, *configs: Any) -> list[int]:
     if None in endings:
         middle = last
     end, shared = turn_end(last, middle, known, added(tokenizer)), _shared(last, middle)
-    if end is None and not {*known} & {*last} and (words := tokenizer.decode(shared).strip()):
+    if end is None and shared == last and not {*known} & {*last} and (words := tokenizer.decode(shared).strip()):
         raise WeightsError(
             f"the chat template of {tokenizer.name_or_path} ends an answer with {words!r}, which is no token, so no "
             "engine can stop there: add it to the tokenizer as a special token, or write eos_token into the template"
@@ -52,7 +52,7 @@ def turn_end(
     shared = _shared(last, middle)
     if any(token in declared for token in shared):
         return None
-    return next((token for token in reversed(shared) if token in added), None)
+    return next((token for token in shared if token in added), None)
 
 
 def written(tokenizer: Any, chat: Chat) -> str | None:
