@@ -6,6 +6,7 @@ filter that looks at scores: no judgment is no praise. Nothing is computed befor
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import polars as pl
 
@@ -52,7 +53,10 @@ class Correct:
 
 @dataclass(frozen=True)
 class Finished:
-    """Answers that the model ended itself. One that was cut at the token limit teaches not to stop."""
+    """Answers that the model ended itself. One that was cut at the token limit teaches not to stop, and one that a
+    server took away, refused or broke off is no answer."""
+
+    version: ClassVar[int] = 2  # 1 kept whatever a server ended for other reasons than `stop` and `length`
 
     def __call__(self, judged: pl.LazyFrame) -> pl.LazyFrame:
         """JUDGED to the rows of it that stay."""

@@ -77,7 +77,6 @@ def generations(
         index="index",
         role=pl.lit(role),
         text="text",
-        finish_reason="finish_reason",
         prompt_tokens="prompt_tokens",
         tokens="tokens",
         logprob="logprob",
@@ -85,6 +84,7 @@ def generations(
         engine=pl.lit(card.engine),
         template=pl.lit(card.template),
         created_at=pl.lit(now()),
+        finish_reason="finish_reason",
     ).cast(GENERATIONS)
 
 

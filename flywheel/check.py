@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from flywheel.check_prompts import prompt_problems
+from flywheel.engines.penalties import changed
 from flywheel.errors import RecipeError
 from flywheel.identity import describe, named, parts
 from flywheel.limits import rules
@@ -18,6 +19,7 @@ from flywheel.recipe import (
     POLICY,
     Alarm,
     AnyJudge,
+    Asked,
     Dpo,
     Judge,
     Kto,
@@ -48,6 +50,7 @@ def check(recipe: Recipe) -> None:
         *_wrong_values(recipe),
         *_nameless(recipe),
         *_wrong_together(recipe),
+        *_wrong_drawing(recipe),
         *_wrong_training(recipe),
         *engine_problems(recipe),
         *_wrong_base(recipe),
@@ -124,6 +127,19 @@ def _wrong_together(recipe: Recipe) -> Iterator[str]:
     for k in recipe.exam.ks:
         if not 1 <= k <= recipe.exam.sampling.n:
             yield f"exam.ks holds {k}, but the exam draws {recipe.exam.sampling.n} answers (exam.sampling.n)"
+
+
+def _wrong_drawing(recipe: Recipe) -> Iterator[str]:
+    """Parameters that the engine which draws does not have; a server says so itself. Lengths that cannot be."""
+    parts = dict(_parts(recipe))
+    for path, part in parts.items():
+        if isinstance(part, Sampling):
+            if part.min_tokens > part.max_tokens:
+                yield f"{path}.min_tokens is {part.min_tokens}, which is more than its max_tokens, {part.max_tokens}"
+            asked = parts[path.rpartition(".")[0]]
+            engine = (asked.engine if isinstance(asked, Asked) else None) or recipe.engine
+            for name, value in changed(part).items() if engine == "toy" else ():
+                yield f"{_join(path, name)} is {value}, but the engine toy has no {name}: leave it out, or use another"
 
 
 def _wrong_training(recipe: Recipe) -> Iterator[str]:

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Generator
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -19,7 +20,7 @@ from flywheel.cli_judge import app as judges
 from flywheel.cli_replay import replay
 from flywheel.cli_sql import sql
 from flywheel.cli_store import app as upkeep
-from flywheel.doctor import cores, findings, version
+from flywheel.doctor import cores, findings, servers, version
 from flywheel.errors import ApprovalNeeded, FlywheelError
 from flywheel.home import Home, Run, open_store, told
 
@@ -170,10 +171,13 @@ def recipes() -> None:
 
 
 @app.command()
-def doctor(home: Home = Path("runs")) -> None:
+def doctor(
+    home: Home = Path("runs"),
+    engine: Annotated[str, typer.Option(help="Addresses of servers, to ask what they would draw by.")] = "",
+) -> None:
     """Show what this machine has, and which engines and recipes it can run."""
     marks = {"ok": ("ok", "green"), "missing": ("--", "yellow"), "bad": ("!!", "red")}
-    for finding in findings(home):
+    for finding in chain(findings(home), servers(engine)):
         mark, colour = marks[finding.state]
         typer.echo(f"{typer.style(mark, fg=colour)}  {finding.what:28} {finding.value}")
 

@@ -4,10 +4,10 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 CGROUP = Path("/sys/fs/cgroup")
 LIBRARIES = (
@@ -46,6 +46,28 @@ def findings(home: Path) -> Iterator[Finding]:
     for name in LIBRARIES:
         yield _library(name)
     yield from _recipes()
+
+
+def servers(addresses: str) -> Iterator[Finding]:
+    """What the servers at these addresses, with commas between them, serve, and would draw by if they were not told."""
+    from flywheel.engines.endpoint import Endpoint
+    from flywheel.errors import FlywheelError
+
+    for address in filter(None, map(str.strip, addresses.split(","))):
+        try:
+            for model, own in Endpoint(address, attempts=1, timeout=30.0).own_parameters().items():
+                yield Finding(f"server {address}", f"serves {model}, {_drawn(own)}")
+        except FlywheelError as error:
+            yield Finding(f"server {address}", str(error), "bad")
+
+
+def _drawn(own: Mapping[str, Any] | None) -> str:
+    """A server's own parameters in words."""
+    every = "each request sends every parameter"
+    if own is None:
+        return f"and does not tell what it would draw by: {every}"
+    told = ", ".join(f"{name}={value}" for name, value in own.items())
+    return f"and would change {told} where a request left it out: {every}" if told else "and changes no parameter"
 
 
 def cores() -> int:

@@ -1,5 +1,6 @@
 """What each field of a recipe and of its parts must be, besides its type."""
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -36,6 +37,11 @@ RULES: Mapping[type, Mapping[str, Rule]] = {
         "top_p": (lambda v: 0 < v <= 1, "more than 0 and at most 1"),
         "top_k": LEAST_ZERO,
         "max_tokens": LEAST_ONE,
+        "min_p": (lambda v: 0 <= v <= 1, "at least 0 and at most 1"),
+        "repetition_penalty": (lambda v: 0 < v < math.inf, "more than 0 and finite"),
+        "presence_penalty": (lambda v: -2 <= v <= 2, "at least -2 and at most 2"),
+        "frequency_penalty": (lambda v: -2 <= v <= 2, "at least -2 and at most 2"),
+        "min_tokens": LEAST_ZERO,
     },
     Training: {
         "lr": POSITIVE,

@@ -28,7 +28,11 @@ Worked = Callable[[], pl.DataFrame]
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How answers are drawn. temperature 0 is greedy; top_k 0 and top_p 1 cut nothing."""
+    """How answers are drawn, and nothing else draws them: no engine takes a default of its model or its server.
+
+    temperature 0 is greedy. The defaults of the others are neutral: they cut and penalise nothing. A token's logit is
+    penalised first, then tempered; then min_p, top_k and top_p cut, each what the one before it left.
+    """
 
     n: int = 1
     temperature: float = 1.0
@@ -36,6 +40,11 @@ class Sampling:
     top_k: int = 0
     max_tokens: int = 512
     stop: tuple[str, ...] = ()
+    min_p: float = 0.0  # a token that has less than this share of the best one's chance is out
+    repetition_penalty: float = 1.0  # divides logits above 0, multiplies others, of tokens in prompt or answer
+    presence_penalty: float = 0.0  # off the logit of each token that the answer has
+    frequency_penalty: float = 0.0  # off it as often as the answer has the token
+    min_tokens: int = 0  # before which no answer ends, by a token or a stop string
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +176,7 @@ class Model(Protocol):
         """ANSWERS, ordered by chat and index: `sampling.n` for each chat, with one seed per chat.
 
         The same chat, sampling and seed give the same text. `text` has no special tokens and ends before a stop string.
+        `finish_reason` is `stop` for a text that ended itself alone; `logprob` is null where it is no finite number.
         Raises PromptTooLong before any work if a prompt and one token do not fit the context (an answer that would run
         over it is truncated with finish_reason `length`); EngineError if the engine fails.
         """

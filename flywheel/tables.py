@@ -51,6 +51,11 @@ DRAWS = schema(
         "max_tokens": pl.Int32,
         "stop": pl.List(pl.String),
         "seed": pl.Int64,
+        "min_p": pl.Float64,  # this and the next four are NULL in rows from before they were recorded, too: neutral
+        "repetition_penalty": pl.Float64,  # then, but at an endpoint, whose server may have had values of its own
+        "presence_penalty": pl.Float64,
+        "frequency_penalty": pl.Float64,
+        "min_tokens": pl.Int32,
     }
 )
 GENERATIONS = schema(
@@ -62,14 +67,17 @@ GENERATIONS = schema(
         "index": pl.Int32,  # 0..n-1 within its prompt
         "role": pl.String,  # answer | exam | judgment | critique | revision | proposal
         "text": pl.String,
-        "finish_reason": pl.String,  # stop | length
         "prompt_tokens": pl.Int32,
-        "tokens": pl.Int32,  # of the text, the end token included where the model wrote one
-        "logprob": pl.Float64,  # sum over those tokens, before temperature and truncation
+        "tokens": pl.Int32,  # of the text, thoughts and the end token included where the model wrote them
+        "logprob": pl.Float64,  # sum over those tokens, before temperature and truncation; NULL if not a finite number
         "seed": pl.Int64,
         "engine": pl.String,  # name and version
         "template": pl.String,  # hash of the chat template
         "created_at": TIME,
+        # stop: the model ended it, or a stop string did | length: cut | or why a server says that it ended otherwise:
+        # content_filter, tool_calls, error, abort and the like | refusal, reasoning (a thought and no answer) and empty
+        # (no text at all) where the server says stop | unknown where it does not say
+        "finish_reason": pl.String,
     }
 )
 VOTES = schema(

@@ -10,13 +10,16 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flywheel import doctor
 from flywheel.engines import http as asking
 from flywheel.engines.endpoint import Endpoint, ServedModel
+from flywheel.engines.local import Local
 from flywheel.errors import EngineError, PromptTooLong, RecipeError, WeightsError
 from flywheel.leash import leashed
 from flywheel.recipe import Sampling
@@ -35,6 +38,8 @@ class Server:
         self.delay = 0.0
         self.most_at_once = 0
         self.knows_n = True
+        self.lacks: set[str] = set()  # parameters that are refused as OpenAI's own server refuses them
+        self.routes: dict[str, Any] = {}  # what else it answers
         self.url = ""
         self._now = 0
         self._lock = threading.Lock()
@@ -42,10 +47,15 @@ class Server:
     def answer(self, path: str, body: dict[str, Any]) -> Reply:
         if path == "/v1/models":
             return reply({"data": [{"id": "toy-model", "max_model_len": 100}]})
+        if path in self.routes:
+            return reply(self.routes[path])
         if path != "/v1/chat/completions":
             return reply({"detail": "Not Found"}, 404)
         with self._lock:
             self.asked.append(body)
+        if unknown := sorted(self.lacks & body.keys()):
+            return reply({"error": {"message": f"Unrecognized request argument supplied: {unknown[0]}"}}, 400)
+        with self._lock:
             self._now += 1
             self.most_at_once = max(self.most_at_once, self._now)
             planned = self.replies.pop(0) if self.replies else None
@@ -142,6 +152,83 @@ def test_a_server_that_knows_no_n_is_asked_again_with_the_next_seeds(server: Ser
     frame = load(server).chat(CHATS[:1], Sampling(n=3), [5])
     assert len(frame) == 3
     assert [(body["n"], body["seed"]) for body in server.asked] == [(3, 5), (2, 6), (1, 7)]
+
+
+NEUTRAL = {
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "top_k": -1,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "min_tokens": 0,
+}
+SET = {
+    "temperature": 0.5,
+    "top_p": 0.9,
+    "top_k": 7,
+    "min_p": 0.1,
+    "repetition_penalty": 1.2,
+    "presence_penalty": 0.3,
+    "frequency_penalty": -0.4,
+    "min_tokens": 2,
+}
+
+
+@pytest.mark.parametrize("told", [NEUTRAL, SET], ids=["neutral", "set"])
+def test_every_sampling_parameter_is_sent(server: Server, told: dict[str, Any]) -> None:
+    sampling = Sampling(**{**told, "top_k": max(0, told["top_k"])})
+    load(server).chat(CHATS[:1], sampling, [1])
+    assert {name: server.asked[0][name] for name in told} == told
+    assert {field.name for field in fields(Sampling)} - {"stop"} <= {*server.asked[0]}, "a new field must be sent, too"
+
+
+def test_neutral_parameters_that_a_server_does_not_know_are_left_out(server: Server) -> None:
+    server.lacks = {"top_k", "min_p", "repetition_penalty", "min_tokens"}
+    model = load(server)
+    assert len(model.chat(CHATS[:1], Sampling(), [1])) == 1
+    assert [server.lacks & body.keys() for body in server.asked][-2:] == [{"top_k"}, set()]
+    assert server.asked[-1].keys() >= NEUTRAL.keys() - server.lacks
+    before = len(server.asked)
+    assert len(model.chat(CHATS, Sampling(), SEEDS)) == len(CHATS)
+    assert len(server.asked) == before + len(CHATS), "once refused, they are never sent again"
+
+
+def test_a_set_parameter_that_a_server_does_not_know_is_refused_in_one_sentence(server: Server) -> None:
+    server.lacks = {"min_p", "top_k"}
+    with pytest.raises(RecipeError, match=r"^min_p=0\.1 cannot be drawn here.*400: Unrecognized.*min_p$"):
+        load(server).chat(CHATS[:1], Sampling(min_p=0.1), [1])
+
+
+def test_a_vllm_that_refuses_a_neutral_parameter_would_put_in_its_own_so_nothing_is_left_out(server: Server) -> None:
+    server.routes["/version"] = {"version": "0"}
+    server.lacks = {"min_p"}
+    with pytest.raises(EngineError, match="400: Unrecognized"):
+        load(server).chat(CHATS[:1], Sampling(), [1])
+
+
+def test_the_words_of_another_model_are_not_stored(server: Server) -> None:
+    proper = completion({"messages": CHATS[0], "seed": 1}, 1)
+    server.replies = [reply({**proper, "model": "toy-model"}), reply({**proper, "model": "cheaper-model"})]
+    model = load(server)
+    assert len(model.chat(CHATS[:1], Sampling(), [1])) == 1
+    with pytest.raises(EngineError, match="answers as cheaper-model, where toy-model was asked for"):
+        model.chat(CHATS[:1], Sampling(), [2])
+
+
+def test_the_doctor_tells_what_a_server_would_have_changed(server: Server) -> None:
+    own = {**NEUTRAL, "top_k": 0, "max_tokens": 93}
+    for drawn, told in ((own, "changes no parameter"), ({**own, "top_k": 1, "min_p": 0.2}, "top_k=1, min_p=0.2 where")):
+        server.routes = {"/version": {"version": "0"}, "/v1/chat/completions/render": {"sampling_params": drawn}}
+        (found,) = doctor.servers(server.url)
+        assert found.what == f"server {server.url}" and found.state == "ok"
+        assert "serves toy-model" in found.value and told in found.value
+    server.routes = {}
+    (found,) = doctor.servers(server.url)
+    assert "does not tell what it would draw by" in found.value
+    (found,) = doctor.servers("http://127.0.0.1:9")
+    assert found.state == "bad" and "cannot be reached" in found.value
 
 
 @pytest.mark.slow
@@ -266,16 +353,37 @@ def vllm_server(weights: Path, log: Path) -> Iterator[str]:
         yield url
 
 
+def opinionated(weights: Path) -> Path:
+    """The weights with a generation config that changes what is drawn, and ends no answer as the template does."""
+    config = json.loads((weights / "generation_config.json").read_text())
+    opinions = {"do_sample": True, "temperature": 0.1, "top_k": 1, "min_p": 0.5, "repetition_penalty": 3.0}
+    (weights / "generation_config.json").write_text(json.dumps({**config, **opinions, "eos_token_id": 5}))
+    config = json.loads((weights / "tokenizer_config.json").read_text())
+    special = [*config.get("extra_special_tokens", []), "<end>"]
+    (weights / "tokenizer_config.json").write_text(
+        json.dumps({**config, "eos_token": "<unk>", "extra_special_tokens": special})
+    )
+    config = json.loads((weights / "config.json").read_text())
+    (weights / "config.json").write_text(json.dumps({**config, "eos_token_id": 5}))
+    return weights
+
+
 @pytest.mark.vllm
 @pytest.mark.timeout(STARTING)
 def test_vllms_own_server(tmp_path: Path) -> None:
-    weights = tiny_llama(tmp_path / "weights", seed=3)
+    weights = opinionated(tiny_llama(tmp_path / "weights", seed=3))
     with vllm_server(weights, tmp_path / "log") as url:
         model = Endpoint(url).load(str(weights))
+        assert model.ends == [1], "the template's end of a turn is found over the server's own routes"
+        assert "temperature=0.1, top_k=1, min_p=0.5" in next(doctor.servers(url)).value
+        greedy = Sampling(temperature=0.0, max_tokens=40, repetition_penalty=1.1, presence_penalty=0.5, min_tokens=3)
+        for sampling in (Sampling(temperature=0.0, max_tokens=40), greedy):
+            here, there = Local().load(str(weights)).chat(CHATS, sampling, SEEDS), model.chat(CHATS, sampling, SEEDS)
+            assert there.drop("logprob").equals(here.drop("logprob")) and "stop" in set(there["finish_reason"])
         assert "(vllm 0." in model.card.engine and model.card.context == 128
         sampling = Sampling(n=2, max_tokens=500, top_k=20)
         frame = model.chat(CHATS, sampling, SEEDS)
-        assert frame.equals(model.chat(CHATS, sampling, SEEDS))
+        assert frame.equals(model.chat(CHATS, sampling, SEEDS)) and frame["text"].n_unique() == 2 * len(CHATS)
         for row in frame.iter_rows(named=True):
             assert row["finish_reason"] == "stop" or row["prompt_tokens"] + row["tokens"] == 128
             assert row["logprob"] < 0

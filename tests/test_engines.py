@@ -2,7 +2,10 @@
 
 import contextlib
 import functools
+import json
+import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +15,7 @@ from scipy import stats
 
 from flywheel.engines import open_engine
 from flywheel.engines.toy import Toy, write_weights
-from flywheel.errors import EngineError, PromptTooLong, WeightsError
+from flywheel.errors import EngineError, PromptTooLong, RecipeError, WeightsError
 from flywheel.recipe import Engine, Model, Sampling
 from flywheel.tables import ANSWERS, Chat
 from tests.conftest import CONTEXT
@@ -63,7 +66,8 @@ class Case(NamedTuple):
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
     name: str = request.param
     if name in REAL:
-        weights, others = (request.getfixturevalue(fixture) for fixture in ("tiny", "tiny_other"))
+        made = [request.getfixturevalue(fixture) for fixture in ("tiny", "tiny_other")]
+        weights, others = (opinionated(folder, tmp_path_factory.mktemp("weights")) for folder in made)
     else:
         folder = tmp_path_factory.mktemp("toy")
         weights = write_weights(folder / "a", 0.5, seed=1, context=CONTEXT)
@@ -78,6 +82,22 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         yield Case(name, engine, str(weights), str(others))
 
 
+def opinionated(folder: Path, out: Path) -> Path:
+    """The weights with a generation config that would change every draw, if an engine took more than ends from it."""
+    shutil.copytree(folder, out, dirs_exist_ok=True)
+    config = json.loads((out / "generation_config.json").read_text())
+    opinions = {
+        "do_sample": True,
+        "temperature": 0.1,
+        "top_k": 1,
+        "top_p": 0.2,
+        "min_p": 0.5,
+        "repetition_penalty": 3.0,
+    }
+    (out / "generation_config.json").write_text(json.dumps({**config, **opinions, "min_new_tokens": 5}))
+    return out
+
+
 @pytest.fixture
 def real(case: Case) -> Case:
     if case.name not in REAL:
@@ -89,9 +109,10 @@ def real(case: Case) -> Case:
 def reference(weights: str) -> tuple[Any, Any]:
     """Model and tokenizer as transformers has them."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
     model = AutoModelForCausalLM.from_pretrained(weights, dtype=torch.float32).eval()
+    model.generation_config = GenerationConfig(eos_token_id=1, pad_token_id=0)
     return model, AutoTokenizer.from_pretrained(weights)
 
 
@@ -180,6 +201,70 @@ def test_greedy_is_what_transformers_generates(real: Case) -> None:
         assert text == tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True)
 
 
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        replace(GREEDY, repetition_penalty=1.6),
+        replace(GREEDY, repetition_penalty=0.8),
+        replace(GREEDY, presence_penalty=1.5, frequency_penalty=0.7),
+        replace(GREEDY, frequency_penalty=-1.0),
+        replace(GREEDY, min_tokens=20, repetition_penalty=1.3),  # one of these answers would end before
+        replace(GREEDY, min_tokens=12, repetition_penalty=1.3, presence_penalty=0.5),
+    ],
+    ids=["repetition", "liked", "presence and frequency", "less frequency", "min_tokens", "all"],
+)
+def test_penalties_are_what_their_definitions_say(real: Case, sampling: Sampling) -> None:
+    answers = real.model.chat(CHATS, sampling, SEEDS)
+    assert texts(answers) == [penalised(real.weights, chat, sampling) for chat in CHATS]
+    assert texts(answers) != texts(real.model.chat(CHATS, GREEDY, SEEDS))
+
+
+def penalised(weights: str, chat: Chat, sampling: Sampling) -> str:
+    """The greedy answer under penalties, token by token."""
+    import torch
+    from transformers import RepetitionPenaltyLogitsProcessor
+
+    model, tokenizer = reference(weights)
+    text = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+    prompt, answer, end = tokenizer(text, add_special_tokens=False)["input_ids"], list[int](), tokenizer.eos_token_id
+    repetition = RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty)
+    while len(answer) < sampling.max_tokens and end not in answer:
+        ids = torch.tensor([prompt + answer])
+        with torch.no_grad():
+            logits = repetition(ids, model(ids).logits[:, -1])[0]
+        for token in set(answer):
+            logits[token] -= sampling.presence_penalty + sampling.frequency_penalty * answer.count(token)
+        if len(answer) < sampling.min_tokens:
+            logits[end] = -torch.inf
+        answer.append(int(logits.argmax()))
+    return str(tokenizer.decode(answer, skip_special_tokens=True))
+
+
+def test_no_answer_ends_before_its_least_tokens(real: Case) -> None:
+    free, bound = (real.model.chat(CHATS, Sampling(n=8, max_tokens=24, min_tokens=m), SEEDS) for m in (0, 10))
+    assert free["tokens"].min() < 10 <= bound["tokens"].min()
+    assert "stop" in set(bound["finish_reason"])
+
+
+def test_a_stop_string_within_the_least_tokens_is_part_of_the_answer(real: Case) -> None:
+    least, tried = 8, 0
+    for chat in CHATS:
+        whole = texts(real.model.chat([chat], replace(GREEDY, min_tokens=24), [1]))[0]
+        if len(whole) < 24:  # of special tokens nothing is written, and letters cannot be counted
+            continue
+        early, late = whole[2:4], whole[least - 1 : least + 1]
+        for stop in (early, late):
+            place = whole.find(stop, least - len(stop) + 1)
+            stopped = real.model.chat([chat], replace(GREEDY, min_tokens=least, stop=(stop,)), [1])
+            if place >= 0 and stopped["tokens"][0] > least:
+                assert texts(stopped) == [whole[:place]]
+                tried += 1
+        assert (
+            len(texts(real.model.chat([chat], replace(GREEDY, min_tokens=least, stop=(early,)), [1]))[0]) >= least - 1
+        )
+    assert tried
+
+
 def test_text_ends_before_a_stop_string(case: Case) -> None:
     for chat in CHATS[:4]:
         whole = texts(case.model.chat([chat], GREEDY, [1]))[0]
@@ -264,8 +349,10 @@ def test_logprobs_agree_with_what_was_sampled(case: Case) -> None:
         Sampling(n=2000, max_tokens=1, temperature=0.6),
         Sampling(n=2000, max_tokens=1, top_k=5),
         Sampling(n=2000, max_tokens=1, top_p=0.7, temperature=1.5),
+        Sampling(n=2000, max_tokens=1, min_p=0.2, temperature=1.5),
+        Sampling(n=2000, max_tokens=1, min_p=0.05, top_k=9, top_p=0.8, temperature=2.0),
     ],
-    ids=["plain", "temperature", "top_k", "top_p"],
+    ids=["plain", "temperature", "top_k", "top_p", "min_p", "all"],
 )
 def test_tokens_are_drawn_from_the_distribution(real: Case, sampling: Sampling) -> None:
     weights = real.weights
@@ -292,7 +379,9 @@ def cut(logprobs: Any, sampling: Sampling) -> list[float]:
     import torch
 
     weights = (logprobs.double() / sampling.temperature).softmax(-1)
-    order = weights.argsort(descending=True).tolist()
+    order = [
+        token for token in weights.argsort(descending=True).tolist() if weights[token] >= sampling.min_p * weights.max()
+    ]
     kept = order[: sampling.top_k] if sampling.top_k else order
     whole, reached, final = float(weights[kept].sum()), 0.0, []
     for token in kept:
@@ -362,6 +451,12 @@ def test_an_engine_can_be_closed_at_any_time(
         model.chat(CHATS, DRAWN, SEEDS)
     assert len(engine.load(str(weights)).chat(CHATS[:1], DRAWN, [1])) == 1
     engine.close()
+
+
+def test_a_parameter_that_an_engine_does_not_have_is_refused(tmp_path: Path) -> None:
+    model = Toy().load(str(write_weights(tmp_path, 0.5)))
+    with pytest.raises(RecipeError, match="the toy engine has no min_p, min_tokens"):
+        model.chat(CHATS, Sampling(min_p=0.1, min_tokens=2), SEEDS)
 
 
 def test_a_toy_that_dies_can_be_loaded_again(tmp_path: Path) -> None:

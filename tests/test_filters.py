@@ -76,7 +76,8 @@ def test_an_answer_without_a_score_is_never_correct() -> None:
 
 
 def test_an_answer_that_was_cut_off_is_not_finished() -> None:
-    assert kept(Finished(), judged(finish_reason=["stop", "length", None])) == ["g0"]
+    reasons = ["stop", "length", None, "content_filter", "tool_calls", "abort", "refusal", "reasoning", "unknown", ""]
+    assert kept(Finished(), judged(finish_reason=reasons)) == ["g0"]
 
 
 def test_cap_keeps_at_most_n_for_each_prompt() -> None:

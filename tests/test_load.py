@@ -1,5 +1,6 @@
 """From a file to a recipe: what can go wrong in it, settings from outside, and the checks before any work."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -13,7 +14,7 @@ from flywheel.check import check
 from flywheel.errors import RecipeError, SourceError
 from flywheel.load import load
 from flywheel.overrides import override
-from flywheel.recipe import POLICY, Asked, Lora, Recipe, Sampling, Scratch, Sft, WarmStart, describe
+from flywheel.recipe import BASE, POLICY, Asked, Lora, Recipe, Sampling, Scratch, Sft, WarmStart, describe
 from flywheel.tables import PROMPTS, WORKED
 
 FILE = '''
@@ -242,6 +243,29 @@ def test_a_value_of_the_wrong_type_is_told_before_it_is_used(recipe: Recipe) -> 
 def test_greedy_answers_are_drawn_once(recipe: Recipe) -> None:
     greedy = replace(recipe, sampling=Sampling(n=4, temperature=0.0))
     assert "sampling draws 4 answers at temperature 0" in problems(greedy)
+
+
+def test_parameters_that_the_engine_does_not_have_are_refused_before_any_work(recipe: Recipe) -> None:
+    drawn = replace(recipe, sampling=Sampling(min_p=0.1, min_tokens=3))
+    for name in ("sampling.min_p is 0.1", "sampling.min_tokens is 3"):
+        assert f"{name}, but the engine toy has no" in problems(drawn)
+    asked = Asked(weights=BASE, sampling=Sampling(repetition_penalty=1.1))
+    judging = replace(recipe, judges=(replace(recipe.exam.judge, model=asked),))
+    assert "judges.0.model.sampling.repetition_penalty is 1.1, but the engine toy" in problems(judging)
+    elsewhere = replace(recipe, judges=(replace(recipe.exam.judge, model=replace(asked, engine="http://judge:8000")),))
+    check(elsewhere)
+
+
+def test_lengths_and_penalties_that_cannot_be_are_refused(recipe: Recipe) -> None:
+    assert "sampling.min_tokens is 9, which is more than its max_tokens, 8" in problems(
+        replace(recipe, sampling=Sampling(min_tokens=9, max_tokens=8))
+    )
+    for name, value in (("min_p", 1.5), ("repetition_penalty", 0.0), ("presence_penalty", 3.0), ("min_tokens", -1)):
+        assert f"sampling.{name} must be" in problems(replace(recipe, sampling=Sampling(**{name: value})))
+    for wrong in (math.nan, math.inf):
+        assert "sampling.repetition_penalty must be" in problems(
+            replace(recipe, sampling=Sampling(repetition_penalty=wrong))
+        )
 
 
 def test_functions_without_a_name_of_their_own_are_refused(recipe: Recipe) -> None:

@@ -134,7 +134,7 @@ def test_a_table_that_is_not_there_is_named(store: Store) -> None:
         ("comparisons", {"status": "timeout"}),
         ("comparisons", {"order": "aa"}),
         ("generations", {"role": "joke"}),
-        ("generations", {"finish_reason": "tired"}),
+        ("generations", {"finish_reason": None}),
         ("generations", {"text": None}),
         ("generations", {"id": None}),
         ("decisions", {"decision": "perhaps"}),

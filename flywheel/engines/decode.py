@@ -12,6 +12,7 @@ import numpy as np
 
 from flywheel.engines import draw
 from flywheel.engines.draw import Array, Stops
+from flywheel.engines.penalties import Penalties, needed
 from flywheel.engines.rooms import Rooms, Span, prompt_cache
 from flywheel.recipe import Sampling
 
@@ -105,6 +106,7 @@ class Batch:
         self._span = Span()
         self._rooms: Rooms | None = None
         self._logits: Any = None
+        self._penalties: Penalties | None = None  # where there are any
 
     def advance(self) -> bool:
         """One more token for every row; whether there is anything left to do."""
@@ -147,6 +149,8 @@ class Batch:
             self._span.capacity = ids.shape[1] + SPARE_COLUMNS
             self._rooms = Rooms(cache, len(self._place), self._span)
             self._logits = logits.new_zeros((len(self._place), logits.shape[1]))
+            if needed(self._sampling):
+                self._penalties = Penalties(self._sampling, sorted(self._network.ends), self._logits)
         target, source = self._network.tensor(rows), self._network.tensor(np.array(origin))
         self._rooms.paste(target, cache, source)
         self._logits[target] = logits[source]
@@ -156,12 +160,19 @@ class Batch:
         self._limit[rows] = [request.limit for request in taken]
         self._start[rows] = [self._span.end - len(request.prompt) for request in taken]
         self._steps[rows], self._logprob[rows] = 0, 0.0
+        if self._penalties:
+            self._penalties.begin(target, [request.prompt for request in taken])
         self._next += len(origin)
 
     def _sample(self) -> "torch.Tensor":
         """Draw a token for every row; finish those that end with it."""
         uniform = self._network.tensor(draw.uniforms(self._stream, self._steps))
-        tokens, logprob = draw.choose(self._logits, self._sampling, uniform)
+        penalised = None
+        if self._penalties:
+            penalised = self._penalties.applied(self._logits, self._network.tensor(self._steps))
+        tokens, logprob = draw.choose(self._logits, self._sampling, uniform, penalised)
+        if self._penalties:
+            self._penalties.wrote(tokens)
         newest = tokens.cpu().numpy()
         live = self._place >= 0
         self._ids[np.arange(len(newest)), self._steps] = newest
@@ -197,6 +208,8 @@ class Batch:
         self._start = np.maximum(self._start[rows] - self._span.begin, 0)
         used = self._span.end - self._span.begin
         rooms.repack(self._network.tensor(rows), used + max(used // 2, SPARE_COLUMNS))
+        if self._penalties:
+            self._penalties.keep(self._network.tensor(rows))
         self._place, self._stream, self._ids = self._place[rows], self._stream[rows], self._ids[rows]
         self._steps, self._limit, self._logprob = self._steps[rows], self._limit[rows], self._logprob[rows]
 

@@ -1,5 +1,6 @@
 """One token for each row of logits: random numbers that belong to a seed, the cut distribution, and stop strings."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -37,11 +38,11 @@ def _mix(x: Array) -> Array:
 
 
 def choose(
-    logits: "torch.Tensor", sampling: Sampling, uniform: "torch.Tensor"
+    logits: "torch.Tensor", sampling: Sampling, uniform: "torch.Tensor", penalised: "torch.Tensor | None" = None
 ) -> tuple["torch.Tensor", "torch.Tensor"]:
-    """A token for each row, and its log-probability before temperature and truncation."""
-    logits = logits.float()
-    raw = logits.log_softmax(-1)
+    """A token for each row, and its log-probability before penalties, temperature and truncation."""
+    raw = logits.float().log_softmax(-1)
+    logits = (logits if penalised is None else penalised).float()
     if sampling.temperature == 0:
         tokens = logits.argmax(-1)
     else:
@@ -55,8 +56,11 @@ def choose(
 
 
 def _cut(logits: "torch.Tensor", sampling: Sampling) -> "torch.Tensor":
-    """Weights of the tokens: tempered, then the top k, then the fewest that hold top_p of what is left."""
+    """Weights of the tokens: tempered, then those that have min_p of the best one's chance, then the top k, then the
+    fewest that hold top_p of what is left."""
     scaled = logits / sampling.temperature if sampling.temperature != 1 else logits
+    if sampling.min_p > 0:
+        scaled = scaled.masked_fill(scaled < scaled.amax(-1, keepdim=True) + math.log(sampling.min_p), float("-inf"))
     if 0 < sampling.top_k < scaled.shape[-1]:
         least = scaled.topk(sampling.top_k).values[:, -1:]
         scaled = scaled.masked_fill(scaled < least, float("-inf"))
@@ -69,13 +73,17 @@ def _cut(logits: "torch.Tensor", sampling: Sampling) -> "torch.Tensor":
 
 
 class Stops:
-    """Stop strings. Only a token that holds the last character of one can complete it, so few answers are ever read."""
+    """Stop strings. Only a token that holds the last character of one can complete it, so few answers are ever read.
 
-    def __init__(self, tokenizer: Any, stop: Sequence[str], vocabulary: int) -> None:
+    One that is complete within the first `least` tokens of an answer is a part of it and ends nothing.
+    """
+
+    def __init__(self, tokenizer: Any, stop: Sequence[str], vocabulary: int, least: int = 0) -> None:
         self._tokenizer = tokenizer
         self._stop = [text for text in stop if text]
         self._last = {text[-1] for text in self._stop}
         self._known = np.zeros(vocabulary, np.int8)
+        self._least = least
 
     def suspects(self, tokens: Array) -> Array:
         """Which of these newest tokens may have completed a stop string."""
@@ -86,15 +94,19 @@ class Stops:
 
     def found(self, ids: Sequence[int]) -> bool:
         """Whether the text of these tokens holds a stop string."""
-        text = _texts(self._tokenizer, [ids])[0]
-        return any(stop in text for stop in self._stop)
+        return len(ids) > self._least and self._place(_texts(self._tokenizer, [ids])[0], ids) is not None
 
     def texts(self, answers: Sequence[Sequence[int]]) -> list[str]:
         """The answers' texts, each up to the first stop string in it."""
-        return [self._cut(text) for text in _texts(self._tokenizer, answers)]
+        texts = zip(_texts(self._tokenizer, answers), answers, strict=True)
+        return [text[: self._place(text, ids)] for text, ids in texts]
 
-    def _cut(self, text: str) -> str:
-        return text[: min((text.find(stop) for stop in self._stop if stop in text), default=len(text))]
+    def _place(self, text: str, ids: Sequence[int]) -> int | None:
+        """Where the first stop string begins that ends behind the least tokens."""
+        held = [stop for stop in self._stop if stop in text]
+        least = len(_texts(self._tokenizer, [ids[: self._least]])[0]) if held and self._least else 0
+        places = [text.find(stop, max(0, least - len(stop) + 1)) for stop in held]
+        return min((place for place in places if place >= 0), default=None)
 
     def _judge(self, token: int) -> int:
         # Twice, because some tokenizers drop a space at the beginning. Half a character shows as U+FFFD.

@@ -7,32 +7,25 @@ kept when others of the same call fail, so that calling again asks only for the 
 import functools
 import json
 import os
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
 import polars as pl
 
-from flywheel.engines.http import Session, run, session, together
+from flywheel.engines.http import RefusedError, Session, run, session, together
+from flywheel.engines.reply import Choice, answers_frame, check_model, read_choices
+from flywheel.engines.request import completion, refused
 from flywheel.engines.room import check_room
+from flywheel.engines.vllm_server import VllmServer
 from flywheel.errors import EngineError, PromptTooLong, RecipeError, WeightsError
 from flywheel.recipe import Card, Sampling
-from flywheel.tables import ANSWERS, Chat
+from flywheel.tables import Chat
 
 T = TypeVar("T")
 UNKNOWN_CONTEXT = 2**31 - 1  # the server will say so itself
-
-
-class Choice(NamedTuple):
-    """One answer, in the order of ANSWERS' columns after `index`."""
-
-    text: str
-    finish_reason: str
-    prompt_tokens: int | None
-    tokens: int | None  # None where the server tells only the sum over several answers
-    logprob: float | None  # None where the server tells none
 
 
 class Endpoint:
@@ -64,6 +57,7 @@ class Endpoint:
         self._first: str | None = None
         self._served: ServedModel | None = None
         self.kept: dict[str, list[Choice]] = {}
+        self.unknown: set[str] = set()  # neutral parameters that the server refuses
 
     def load(self, weights: str) -> "ServedModel":
         """Check that the server serves `weights`; WeightsError, which says how to serve them, if it does not."""
@@ -80,8 +74,27 @@ class Endpoint:
         card = Card(f"endpoint {urlsplit(self.url).netloc}{version}", "endpoint", context)
         if self._served is None or self._served.card != card or self._served.name != found["id"]:
             self.release()
-            self._served = ServedModel(self, str(found["id"]), card)
+            self._served = self._model_of(found, models, card)
         return self._served
+
+    def _model_of(self, found: Mapping[str, Any], models: Sequence[Mapping[str, Any]], card: Card) -> "ServedModel":
+        """The model, with the other names under which the server may answer as it."""
+        root = found.get("root") or found["id"]
+        others = [str(each["id"]) for each in models if root in (each["id"], each.get("root"))]
+        served = ServedModel(self, str(found["id"]), card, (str(root), *others))
+        if served.vllm:
+            served.ends = run(self._ask(served.vllm.turn_end))
+        return served
+
+    async def _ask(self, question: Callable[[Session], Awaitable[T]]) -> T:
+        async with self.session() as asking:
+            return await question(asking)
+
+    def own_parameters(self) -> dict[str, dict[str, Any] | None]:
+        """For each model what the server draws by where a request leaves it out; None where it does not tell."""
+        models, version = run(self._greet())
+        served = [VllmServer(self.server, str(model["id"])) for model in models]
+        return {each.model: run(self._ask(each.own)) if version else None for each in served}
 
     def release(self) -> None:
         """Let go of the model; the server's memory is its own."""
@@ -114,10 +127,12 @@ class Endpoint:
 
 
 class ServedModel:
-    """The model at an endpoint."""
+    """The model at an endpoint; `others` are further names for it."""
 
-    def __init__(self, endpoint: Endpoint, name: str, card: Card) -> None:
-        self.card, self.name, self.retired = card, name, False
+    def __init__(self, endpoint: Endpoint, name: str, card: Card, others: Sequence[str] = ()) -> None:
+        self.card, self.name, self.names, self.retired = card, name, (name, *others), False
+        self.vllm = VllmServer(endpoint.server, name) if "(vllm " in card.engine else None
+        self.ends: list[int] = []  # tokens that end a turn in its chat template
         self._endpoint = endpoint
 
     def chat(self, chats: Sequence[Chat], sampling: Sampling, seeds: Sequence[int]) -> pl.DataFrame:
@@ -136,25 +151,8 @@ class ServedModel:
         if self.retired:
             raise EngineError("this model is no longer served: the engine was closed or released; load it again")
 
-    def _vllm(self) -> bool:
-        return "(vllm " in self.card.engine
-
     def _body(self, chat: Chat, sampling: Sampling, seed: int) -> dict[str, Any]:
-        body: dict[str, Any] = {
-            "model": self.name,
-            "messages": chat,
-            "n": 1 if sampling.temperature == 0 else sampling.n,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "max_tokens": min(sampling.max_tokens, self.card.context),  # more is refused, too much is clipped
-            "seed": seed,
-            "logprobs": True,
-        }
-        if sampling.stop:
-            body["stop"] = list(sampling.stop)
-        if sampling.top_k:  # not in OpenAI's own interface: only sent where it is wanted
-            body["top_k"] = sampling.top_k
-        return body
+        return completion(self.name, chat, sampling, seed, self.card.context, self.ends)
 
     async def _all(self, ask: Callable[[Session, int], Coroutine[Any, Any, T]], count: int) -> list[T]:
         async with self._endpoint.session() as asking:
@@ -168,87 +166,44 @@ class ServedModel:
         choices = self._endpoint.kept.setdefault(key, [])
         while len(choices) < body["n"]:  # some servers know no `n` and give one answer each time
             rest = {**body, "n": body["n"] - len(choices), "seed": body["seed"] + len(choices)}
-            try:
-                choices += await asking.ask(f"{self._endpoint.url}/chat/completions", rest, read_choices, prompt)
-            except PromptTooLong:
-                if self._vllm():
-                    self._check_room(prompt, await self._prompt_tokens(asking, body["messages"]), 1)
-                raise
+            choices += await self._asked(asking, rest, prompt)
         return choices[: body["n"]]
 
-    async def score(self, asking: Session, chat: Chat, completion: str, place: int) -> list[float]:
+    async def _asked(self, asking: Session, body: dict[str, Any], prompt: int) -> list[Choice]:
+        """The answers to one request, without the neutral parameters that the server does not know."""
+        while True:
+            sent = {name: value for name, value in body.items() if name not in self._endpoint.unknown}
+            try:
+                return await asking.ask(f"{self._endpoint.url}/chat/completions", sent, self._read, prompt)
+            except PromptTooLong:
+                if self.vllm:  # whose words are many
+                    tokens = await self.vllm.prompt_tokens(asking, body["messages"])
+                    check_room([(prompt, len(tokens), 1)], self.card.context)
+                raise
+            except RefusedError as error:
+                self._leave_out(sent, error)
+
+    def _leave_out(self, sent: dict[str, Any], error: RefusedError) -> None:
+        """Never say again what the server does not know, if it changes nothing; raises where it does."""
+        wanted, neutral = refused(sent, error.said)
+        if neutral and not self.vllm:  # vLLM knows them all, and would put in the model's own
+            self._endpoint.unknown |= neutral
+        elif wanted:
+            names = ", ".join(f"{name}={sent[name]}" for name in sorted(wanted))
+            raise RecipeError(f"{names} cannot be drawn here, set it to its default or take another server: {error}")
+        else:
+            raise error
+
+    def _read(self, reply: Any) -> list[Choice]:
+        check_model(reply.get("model"), self.names)
+        return read_choices(reply)
+
+    async def score(self, asking: Session, chat: Chat, text: str, place: int) -> list[float]:
         """Log-probabilities of one completion, the `place`-th of the call."""
         self._check_served()
-        if not self._vllm():
+        if not self.vllm:
             raise EngineError(f"{self._endpoint.url} cannot score given text: only vLLM's own server can")
-        start = await self._prompt_tokens(asking, chat)
-        answer = await self._tokens(asking, {"prompt": completion, "add_special_tokens": False}) if completion else []
-        self._check_room(place, start, len(answer))
-        if not answer:
-            return []
-        tokens = start + answer
-        # The last token is asked for as if it were to be sampled, so that they may fill the context to its end.
-        body = {
-            "model": self.name,
-            "prompt": tokens[:-1],
-            "max_tokens": 1,
-            "temperature": 0,
-            "prompt_logprobs": 0,
-            "logprobs": 0,
-            "logprob_token_ids": tokens[-1:],
-            "return_tokens_as_token_ids": True,
-        }
-
-        def read(reply: Any) -> list[float]:
-            choice = reply["choices"][0]
-            scored = zip(choice["prompt_logprobs"][len(start) :], tokens[len(start) : -1], strict=True)
-            last = choice["logprobs"]["top_logprobs"][0][f"token_id:{tokens[-1]}"]
-            return [*(float(position[str(token)]["logprob"]) for position, token in scored), float(last)]
-
-        return await asking.ask(f"{self._endpoint.url}/completions", body, read, place)
-
-    def _check_room(self, prompt: int, tokens: list[int], more: int) -> None:
-        check_room([(prompt, len(tokens), more)], self.card.context)
-
-    async def _prompt_tokens(self, asking: Session, chat: Chat) -> list[int]:
-        return await self._tokens(asking, {"messages": chat, "add_generation_prompt": True})
-
-    async def _tokens(self, asking: Session, body: dict[str, Any]) -> list[int]:
-        url = f"{self._endpoint.server}/tokenize"
-        return await asking.ask(
-            url, {"model": self.name, **body}, lambda reply: [int(each) for each in reply["tokens"]]
-        )
-
-
-def answers_frame(answers: Sequence[Sequence[Choice]], sampling: Sampling) -> pl.DataFrame:
-    """ANSWERS. Greedy answers to one prompt are all the same: the server was asked for one."""
-    copies = sampling.n if sampling.temperature == 0 else 1
-    rows = [
-        (position, index, *choice)
-        for position, choices in enumerate(answers)
-        for index, choice in enumerate(choice for choice in choices for _ in range(copies))
-    ]
-    return pl.DataFrame(rows, schema=ANSWERS, orient="row")
-
-
-def read_choices(reply: Any) -> list[Choice]:
-    """The answers in a reply; raises KeyError and its like where there are none."""
-    choices, usage = reply["choices"], reply.get("usage") or {}
-    if not choices:
-        raise KeyError("choices")
-    return [
-        read_choice(choice, usage, len(choices)) for choice in sorted(choices, key=lambda each: each.get("index", 0))
-    ]
-
-
-def read_choice(choice: Any, usage: dict[str, Any], count: int) -> Choice:
-    """One answer; the tokens of several are told apart by their log-probabilities."""
-    scored = (choice.get("logprobs") or {}).get("content")
-    tokens = len(scored) if scored else (usage.get("completion_tokens") if count == 1 else None)
-    return Choice(
-        text=str(choice["message"]["content"] or ""),
-        finish_reason="length" if choice["finish_reason"] == "length" else "stop",
-        prompt_tokens=usage.get("prompt_tokens"),
-        tokens=tokens,
-        logprob=sum(float(token["logprob"]) for token in scored) if scored else None,
-    )
+        start = await self.vllm.prompt_tokens(asking, chat)
+        answer = await self.vllm.tokens(asking, {"prompt": text, "add_special_tokens": False}) if text else []
+        check_room([(place, len(start), len(answer))], self.card.context)
+        return await self.vllm.score(asking, start + answer, len(start), place) if answer else []

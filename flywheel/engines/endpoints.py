@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 
 import polars as pl
 
-from flywheel.engines.endpoint import Endpoint, ServedModel, answers_frame
+from flywheel.engines.endpoint import Endpoint, ServedModel
 from flywheel.engines.http import run, together
+from flywheel.engines.reply import answers_frame
 from flywheel.errors import EngineError, PromptTooLong
 from flywheel.recipe import Card, Sampling
 from flywheel.tables import Chat

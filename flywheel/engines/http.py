@@ -78,6 +78,14 @@ class Session:
             raise _TroubleError(f"answers {status} without what was asked for: {words(response)}") from error
 
 
+class RefusedError(EngineError):
+    """The server will not do what it was asked; `said` is all that it says of it."""
+
+    def __init__(self, message: str, said: str) -> None:
+        super().__init__(message)
+        self.said = said
+
+
 class _TroubleError(Exception):
     """Worth another attempt; `asked` is the pause, in seconds, that the server wants."""
 
@@ -128,7 +136,8 @@ def refusal(response: httpx.Response, url: str, prompt: int) -> EngineError:
         return EngineError(f"{url} refuses us with {status}: {said} (the key is taken from FLYWHEEL_API_KEY)")
     if status == 404:
         return EngineError(f"{url} answers 404: the server has no such address or no such model: {said}")
-    return EngineError(f"{url} answers {status}: {said}")
+    told = f"{url} answers {status}: {said}"
+    return RefusedError(told, response.text) if status in (400, 422) else EngineError(told)
 
 
 async def together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:

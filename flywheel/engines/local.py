@@ -16,7 +16,9 @@ import polars as pl
 
 from flywheel.engines import folder as folders
 from flywheel.engines import grouped
+from flywheel.engines.ends import added, end_tokens
 from flywheel.engines.folder import template_id
+from flywheel.engines.reply import sound
 from flywheel.engines.room import check_room
 from flywheel.errors import EngineError, EngineMissing, FlywheelError, WeightsError
 from flywheel.recipe import Card, Sampling
@@ -104,26 +106,25 @@ class Served:
             from flywheel.engines.decode import Request, decode
             from flywheel.engines.draw import Stops
 
-            stops = Stops(self._tokenizer, sampling.stop, network.vocabulary)
+            stops = Stops(self._tokenizer, sampling.stop, network.vocabulary, sampling.min_tokens)
             requests = [
                 Request(prompt, seed, index, min(sampling.max_tokens, network.context - len(prompt)))
                 for prompt, seed in zip(prompts, seeds, strict=True)
                 for index in range(sampling.n)
             ]
             drawn = decode(_with_rows(network, requests), requests, sampling, stops)
-            texts = stops.texts([answer.ids for answer in drawn])
-        return pl.DataFrame(
-            {
-                "chat": [chat for chat in range(len(chats)) for _ in range(sampling.n)],
-                "index": [request.number for request in requests],
-                "text": texts,
-                "finish_reason": ["stop" if answer.ended else "length" for answer in drawn],
-                "prompt_tokens": [len(request.prompt) for request in requests],
-                "tokens": [len(answer.ids) for answer in drawn],
-                "logprob": [answer.logprob for answer in drawn],
-            },
-            schema=ANSWERS,
-        )
+            marks = network.ends & added(self._tokenizer)
+            texts = stops.texts([answer.ids[:-1] if answer.ids[-1] in marks else answer.ids for answer in drawn])
+        columns = {
+            "chat": [chat for chat in range(len(chats)) for _ in range(sampling.n)],
+            "index": [request.number for request in requests],
+            "text": texts,
+            "finish_reason": ["stop" if answer.ended else "length" for answer in drawn],
+            "prompt_tokens": [len(request.prompt) for request in requests],
+            "tokens": [len(answer.ids) for answer in drawn],
+            "logprob": [answer.logprob for answer in drawn],
+        }
+        return sound(pl.DataFrame(columns, schema=ANSWERS))
 
     def logprobs(self, chats: Sequence[Chat], completions: Sequence[str]) -> list[list[float]]:
         """Log-probability of each token of each completion; see flywheel.recipe.Model."""
@@ -224,16 +225,9 @@ def _network(folder: Path, tokenizer: Any) -> "Network":
         device=model.device,
         vocabulary=model.get_output_embeddings().weight.shape[0],
         context=int(getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length),
-        ends=_end_tokens(tokenizer, model.generation_config, config),
+        ends=frozenset(end_tokens(tokenizer, model.generation_config, config)),
         rows=ROWS_GPU if cuda else ROWS_CPU,
     )
-
-
-def _end_tokens(tokenizer: Any, *configs: Any) -> frozenset[int]:
-    """The tokens that end an answer, whoever declares them."""
-    declared = [getattr(known, "eos_token_id", None) for known in (tokenizer, *configs)]
-    lists = [ids if isinstance(ids, list) else [ids] for ids in declared]
-    return frozenset(id for ids in lists for id in ids if id is not None)
 
 
 def _with_rows(network: "Network", requests: "Sequence[Request]") -> "Network":

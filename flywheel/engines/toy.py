@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from flywheel.engines.penalties import refuse
 from flywheel.engines.room import check_room
 from flywheel.engines.toy_judge import Part, judgment
 from flywheel.errors import EngineError, WeightsError
@@ -67,8 +68,7 @@ def write_weights(folder: Path, skill: float, seed: int = 0, **options: Any) -> 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / WEIGHTS).write_text(json.dumps({"skill": skill, "seed": seed, **options}))
     (folder / "config.json").write_text(json.dumps({"model_type": "toy"}))
-    header = b"{}"
-    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", 2) + b"{}")
     return folder
 
 
@@ -150,6 +150,7 @@ class Served:
         """ANSWERS; see flywheel.recipe.Model."""
         if len(chats) != len(seeds):
             raise ValueError(f"{len(chats)} chats and {len(seeds)} seeds")
+        refuse("toy", sampling)
         self._check([(chat, 1) for chat in chats])
         self._work(len(chats))
         drawn = [

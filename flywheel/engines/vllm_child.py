@@ -7,10 +7,12 @@ closes. An answer is ("ok", value), ("refused", (error, *its arguments)) for a q
 
 import sys
 from multiprocessing.connection import Connection
+from types import SimpleNamespace
 from typing import Any
 
+from flywheel.engines.ends import end_tokens
 from flywheel.engines.room import check_room
-from flywheel.errors import PromptTooLong
+from flywheel.errors import PromptTooLong, WeightsError
 
 Chats = list[list[dict[str, str]]]
 
@@ -45,6 +47,7 @@ class Server:
         self._llm = LLM(worker_extension_cls=extension, **arguments)
         self._tokenizer: Any = self._llm.get_tokenizer()
         self._context = int(self._llm.model_config.max_model_len)
+        self._ends: list[int] = []
 
     def about(self) -> dict[str, Any]:
         """What the parent wants to know of what was loaded."""
@@ -53,32 +56,44 @@ class Server:
         if not self._tokenizer.chat_template:
             raise RefusedError("WeightsError", "its tokenizer has no chat template")
         template = self._tokenizer.get_chat_template()
+        self._ends = self._end_tokens()
         dtype = str(self._llm.model_config.dtype).removeprefix("torch.")
         return {"version": vllm.__version__, "template": template, "context": self._context, "dtype": dtype}
 
+    def _end_tokens(self) -> list[int]:
+        """Those of flywheel.engines.ends, as the local engine has them."""
+        config = self._llm.model_config
+        generation = SimpleNamespace(**config.try_get_generation_config())
+        try:
+            ends = end_tokens(self._tokenizer, generation, config.hf_text_config)
+        except WeightsError as error:
+            raise RefusedError("WeightsError", str(error)) from error
+        return [end for end in ends if end < config.get_vocab_size()]
+
     def chat(self, chats: Chats, seeds: list[int], sampling: dict[str, Any]) -> dict[str, list[Any]]:
         """The columns of ANSWERS."""
-        from vllm import SamplingParams
-
         prompts = self._tokens(chats)
         check_room(((at, len(prompt), 1) for at, prompt in enumerate(prompts)), self._context)
         # vLLM refuses several greedy answers to one prompt: they would all be the same.
         copies = sampling["n"] if sampling["temperature"] == 0 else 1
         params = [
-            SamplingParams(
-                n=sampling["n"] // copies,
-                temperature=sampling["temperature"],
-                top_p=sampling["top_p"],
-                top_k=sampling["top_k"],
-                max_tokens=min(sampling["max_tokens"], self._context - len(prompt)),
-                stop=sampling["stop"],
-                seed=seed,
-                logprobs=0,  # of the sampled token alone, before temperature and truncation
-                flat_logprobs=True,
-            )
+            self._params({**sampling, "n": sampling["n"] // copies}, self._context - len(prompt), seed)
             for prompt, seed in zip(prompts, seeds, strict=True)
         ]
         return columns(self._generate(prompts, params), copies)
+
+    def _params(self, sampling: dict[str, Any], room: int, seed: int) -> Any:
+        """Every parameter, so that none of the model's own applies."""
+        from vllm import SamplingParams
+
+        most = min(sampling["max_tokens"], room)
+        return SamplingParams(
+            **{**sampling, "max_tokens": most, "min_tokens": min(sampling["min_tokens"], most)},
+            stop_token_ids=self._ends,
+            seed=seed,
+            logprobs=0,  # of the sampled token alone, before penalties, temperature and truncation
+            flat_logprobs=True,
+        )
 
     def logprobs(self, chats: Chats, completions: list[str]) -> list[list[float]]:
         """Log-probability of each token of each completion after its chat."""

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from flywheel import history
+from flywheel.engines.penalties import NEUTRAL, NOT_EVERYWHERE
 from flywheel.exam import bootstrap
 from flywheel.exchange import provenance
 from flywheel.exchange.markup import fenced, header, setting, table, words
@@ -92,8 +93,9 @@ def _exams(store: Store, origin: Row) -> Sequence[Row]:
 
 
 def _sampling(draw: Row) -> str:
-    names = {"n": "n", "temperature": "temperature", "top_p": "top_p", "top_k": "top_k", "max_tokens": "max_tokens"}
-    told = {**names, "draw_seed": "seed", "engine": "engine"}
+    names = ("n", "temperature", "top_p", "top_k", "max_tokens")
+    set_apart = [name for name in NOT_EVERYWHERE if draw[name] != getattr(NEUTRAL, name)]
+    told = {**{name: name for name in (*names, *set_apart)}, "draw_seed": "seed", "engine": "engine"}
     return ", ".join(f"{name} {draw[column]}" for column, name in told.items() if draw[column] is not None)
 
 

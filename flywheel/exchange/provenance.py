@@ -49,7 +49,8 @@ def origins(store: Store, dataset: str) -> list[dict[str, Any]]:
     """The iterations that selected a dataset, the first one first, with their runs and how their answers were drawn."""
     query = """
         select i.number, i.run, r.name, i.policy, i.recipe, r.versions, r.seed,
-               d.n, d.temperature, d.top_p, d.top_k, d.max_tokens, d.seed as draw_seed, d.engine
+               d.n, d.temperature, d.top_p, d.top_k, d.max_tokens, d.seed as draw_seed, d.engine,
+               d.min_p, d.repetition_penalty, d.presence_penalty, d.frequency_penalty, d.min_tokens
         from iteration_datasets x join iterations i on i.id = x.iteration join runs r on r.id = i.run
         left join draws d on d.id = i.draw where x.dataset = $dataset order by r.created_at, i.number"""
     return store.sql(query, {"dataset": dataset}).to_dicts()

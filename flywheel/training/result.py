@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flywheel import weights
+from flywheel.engines.ends import declared, end_tokens
 from flywheel.errors import TrainingError
 from flywheel.settings import Reward, Training
 from flywheel.training.network import architecture, stored_dtype
@@ -32,6 +33,8 @@ def finish(spec: Spec, task: Task, trainer: Any, tokenizer: Any) -> None:
     main = trainer.accelerator.is_main_process
     if main:
         shutil.rmtree(tmp, ignore_errors=True)
+    if not isinstance(spec.settings, Reward):
+        declare_end(tokenizer, trainer.accelerator.unwrap_model(trainer.model).generation_config)
     model = save(trainer, tmp, spec.settings, stored_dtype(spec.init_from))
     if main:
         tokenizer.save_pretrained(tmp)
@@ -57,6 +60,13 @@ def save(trainer: Any, folder: Path, settings: Training, dtype: Any) -> Any:
         model = (model.merge_and_unload() if settings.lora else model).to(dtype)
         model.save_pretrained(folder)
     return model
+
+
+def declare_end(tokenizer: Any, generation_config: Any) -> None:
+    """What was taught as the end of an answer is declared as one, for whoever serves the checkpoint elsewhere."""
+    ends = end_tokens(tokenizer, generation_config)
+    if ends != declared(tokenizer, generation_config):
+        generation_config.eos_token_id = ends
 
 
 def write_canary(model: Any, token_ids: list[int], folder: Path) -> None:

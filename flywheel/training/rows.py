@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from flywheel.engines.ends import ANSWER, end_tokens, written
 from flywheel.errors import TrainingError
 from flywheel.tables import Chat
 from flywheel.thoughts import THOUGHTS, after_thought
 
-ANSWER = "flywheel-answer"  # stands in for an answer, to see what the chat template writes after one
 WINDOW = 8  # batches within which rows of like length are put together
 IGNORED = -100
 
@@ -69,17 +69,14 @@ def thoughtless(prompt: str, answer: str) -> str:
 
 def end_of_turn(tokenizer: Any, chat: Chat, stops: Sequence[int]) -> list[int]:
     """The tokens that the chat template writes after an answer, up to the first that stops an engine."""
-    finished = tokenizer.apply_chat_template([*chat, {"role": "assistant", "content": ANSWER}], tokenize=False)
-    ending = _ids(tokenizer, [finished.rpartition(ANSWER)[2]])[0]
+    ending = _ids(tokenizer, [written(tokenizer, [*chat, {"role": "assistant", "content": ANSWER}]) or ""])[0]
     last = next((i for i, token in enumerate(ending) if token in stops), None)
     return ending[: last + 1] if last is not None else [stops[0]]
 
 
 def stop_tokens(tokenizer: Any, generation_config: Any) -> list[int]:
     """The tokens at which engines end an answer; the tokenizer's own first."""
-    declared = getattr(generation_config, "eos_token_id", None)
-    known = [tokenizer.eos_token_id, *(declared if isinstance(declared, list) else [declared])]
-    stops = list(dict.fromkeys(token for token in known if token is not None))
+    stops = end_tokens(tokenizer, generation_config)
     if not stops:
         raise TrainingError("the tokenizer has no end-of-sequence token, so a model could not learn to end an answer")
     return stops

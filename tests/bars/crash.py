@@ -65,7 +65,7 @@ def batch(number: int) -> dict[str, pl.DataFrame]:
 def write(path: Path, first: int) -> None:
     """Adds batches until it is killed."""
     store = Store(path)
-    dice = pl.DataFrame([("dice", "e", N, 1.0, 1.0, 0, 9, [], 0)], schema=DRAWS, orient="row")
+    dice = pl.DataFrame([("dice", "e", N, 1.0, 1.0, 0, 9, [], 0, 0.0, 1.0, 0.0, 0.0, 0)], schema=DRAWS, orient="row")
     base = pl.DataFrame([("base", "base", None, None, None, None, "w", NOW)], schema=CHECKPOINTS, orient="row")
     store.add_all({"draws": dice, "checkpoints": base})
     for number in range(first, first + 10_000):

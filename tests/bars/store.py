@@ -99,7 +99,7 @@ def begin(store: Store, iterations: int, prompts: int) -> None:
     for number in range(1, iterations + 1):
         id, draw = content_id("iteration", number), content_id("draw", number)
         rows.append((id, "run", number, content_id("checkpoint", number), draw, "{}", NOW))
-        draws.append((draw, "vllm", N, 1.0, 1.0, 0, 300, [], number))
+        draws.append((draw, "vllm", N, 1.0, 1.0, 0, 300, [], number, 0.0, 1.0, 0.0, 0.0, 0))
         asked += [(id, index, content_id("p", index)) for index in range(prompts)]
     store.add_all(
         {
