@@ -16,7 +16,8 @@ LAST_WORD = re.compile(r"[^\s()\"`{}\[\]:;&#*@'!?]+\Z")
 NEXT_WORD = re.compile(r"\s*(\w*)")
 LONGEST = 60
 """Characters of a word before a full stop that are looked at."""
-KNOWN = """mr mrs ms messrs dr prof st sr jr gen col maj lt sen rep reps adm jan feb aug sep sept oct nov dec tues wed fri
+KNOWN = """
+mr mrs ms messrs dr prof st sr jr gen col maj lt sen rep reps adm jan feb aug sep sept oct nov dec tues wed fri
 inc co corp ltd bros cos cie ala ariz calif colo conn fla ga ill kan ky mich minn nev okla ore pa tenn va vt wash wis
 w.va ave ct ft mg yr vs ok chg sw a.m p.m u.s u.k u.n u.s.a u.s.s.r d.c n.y n.j n.c n.h s.c l.a n.v s.a s.p.a ph.d
 m.b.a a.c a.d a.g a.h a.t b.f b.v c.v e.l h.c r.a v c d e f g h j k l m n p r s t w"""
