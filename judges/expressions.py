@@ -41,6 +41,8 @@ from judges.shapes import near
 
 POINTS = [Rational(*pair) for pair in ((743, 997), (1213, 991), (601, 313), (367, 211), (733, 283), (457, 179))]
 """Values of the first symbols, of which no simple expression makes the same by chance."""
+LARGE = 10**400
+"""Above it a number is not written out to be compared."""
 UNSOLVABLE = (NotImplementedError, TypeError, ValueError, ZeroDivisionError, AttributeError)
 
 
@@ -62,13 +64,17 @@ def surely_differ(one: Any, other: Any) -> bool:
 def same_number(one: Any, other: Any) -> bool | None:
     """Whether two numbers are equal: to 20 digits, or as far as a decimal goes; None if they are not two numbers."""
     pair = (one, other)
-    if not all(isinstance(part, Expr) and part.is_number and part.is_finite for part in pair) or _unevaluated(*pair):
+    if not all(isinstance(part, Expr) and part.is_number and part.is_finite is not False for part in pair) or _unevaluated(*pair):
         return None
     if any(part.has(Float) for part in pair):
         values = [part.evalf(15) for part in pair]
         if not all((value.is_Float and value.is_finite) or value.is_Rational for value in values):
             return None
         return near(*(Fraction(str(value)) for value in values))
+    if all((part.evalf(15).is_Float and abs(part.evalf(15)) < LARGE) or part.is_Rational for part in pair):
+        pair = (one.doit(), other.doit())
+        if all(part.is_Rational for part in pair):
+            return bool(pair[0] == pair[1])
     values = [part.evalf(40) for part in pair]
     if not all(value.is_number and not value.has(nan) for value in values):
         return None
