@@ -17,6 +17,7 @@ import polars as pl
 from flywheel.errors import SourceError
 from flywheel.exchange.entries import entries
 from flywheel.exchange.records import records
+from flywheel.places import located
 from flywheel.tables import WORKED
 
 
@@ -37,7 +38,7 @@ class Imported:
 
     def __call__(self) -> pl.DataFrame:
         """WORKED, or SourceError."""
-        found = entries(records(str(self.path), self.split, self.config), self.kind, self.columns)
+        found = entries(records(str(located(self.path)), self.split, self.config), self.kind, self.columns)
         kept = found.filter(pl.col("text").is_not_null(), pl.col("other").is_null() | (pl.col("verdict") == "a"))
         if kept.is_empty():
             raise SourceError(f"{self.path} holds no answers to learn from")

@@ -20,6 +20,7 @@ from data.columns import Columns, Row, check_columns, prompts, table
 from flywheel.errors import RecipeError, SourceError
 from flywheel.exchange import hub
 from flywheel.exchange.records import lines, parquet, parquet_names
+from flywheel.places import located
 from flywheel.recipe import Source, named
 from flywheel.tables import content_number
 
@@ -95,7 +96,7 @@ class Hub(Columns):
         return "/".join(part for part in (self.name, self.config, self.split) if part)
 
     def _load(self, columns: Sequence[str]) -> Any:
-        loaded = hub.load(self.name, self.split, self.config, self.revision)
+        loaded = hub.load(str(located(self.name)), self.split, self.config, self.revision)
         check_columns(columns, loaded.column_names, self._where())
         return loaded
 
@@ -139,7 +140,7 @@ def _lines(files: Sequence[Path], there: dict[str, None]) -> Iterator[Row]:
 
 def _files(path: str | Path, pattern: str) -> list[Path]:
     """The files that a path, a folder or a pattern names, sorted; SourceError if there are none or one is empty."""
-    place = Path(path).expanduser()
+    place = located(path)
     if place.is_file():
         files = [place]
     else:

@@ -5,7 +5,6 @@ import dataclasses
 import importlib.util
 import re
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 
 import polars as pl
 
@@ -15,6 +14,7 @@ from flywheel.errors import RecipeError
 from flywheel.identity import describe, named, parts
 from flywheel.limits import rules
 from flywheel.overrides import annotations, convert, words
+from flywheel.places import located
 from flywheel.recipe import (
     POLICY,
     Alarm,
@@ -131,12 +131,12 @@ def _wrong_together(recipe: Recipe) -> Iterator[str]:
 
 def _wrong_drawing(recipe: Recipe) -> Iterator[str]:
     """Parameters that the engine which draws does not have; a server says so itself. Lengths that cannot be."""
-    parts = dict(_parts(recipe))
-    for path, part in parts.items():
+    held = dict(parts(recipe))
+    for path, part in held.items():
         if isinstance(part, Sampling):
             if part.min_tokens > part.max_tokens:
                 yield f"{path}.min_tokens is {part.min_tokens}, which is more than its max_tokens, {part.max_tokens}"
-            asked = parts[path.rpartition(".")[0]]
+            asked = held[path.rpartition(".")[0]]
             engine = (asked.engine if isinstance(asked, Asked) else None) or recipe.engine
             for name, value in changed(part).items() if engine == "toy" else ():
                 yield f"{_join(path, name)} is {value}, but the engine toy has no {name}: leave it out, or use another"
@@ -206,7 +206,7 @@ def _wrong_base(recipe: Recipe) -> Iterator[str]:
     base = recipe.base
     if isinstance(base, Scratch) or recipe.engine == "toy":
         return
-    folder = Path(base).expanduser()
+    folder = located(base)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             yield f"base {base} is no model folder: it holds no config.json"

@@ -10,6 +10,7 @@ import polars as pl
 from flywheel import history, weights
 from flywheel.identity import describe, describe_text
 from flywheel.overlap import overlapping
+from flywheel.places import located
 from flywheel.recipe import Recipe, Scratch, Train
 from flywheel.tables import (
     CHECKPOINTS,
@@ -97,6 +98,7 @@ def enrolled(turn: Turn, name: str, engine: str | None = None) -> str:
     if engine and engine.startswith("http"):
         id, place = content_id("served", engine, name), name
     else:
+        name = str(located(name))
         weights.fetch(name)
         weights.check(name)
         place = str(Path(name).resolve()) if Path(name).is_dir() else name

@@ -14,6 +14,7 @@ from flywheel.check import check
 from flywheel.errors import FlywheelError, RecipeError
 from flywheel.identity.shipped import recorded
 from flywheel.overrides import override, unknown, unknown_field
+from flywheel.places import means
 from flywheel.recipe import Recipe
 
 __all__ = ["check", "load", "shipped"]
@@ -25,6 +26,7 @@ UNEXPECTED = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument
 def load(name_or_path: str | Path, iteration: int = 1, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe of one iteration, with settings like `sampling.n=4`. RecipeError says what is wrong and where."""
     path = find(str(name_or_path))
+    means(path.parent)
     module = _run(path)
     made = getattr(module, "recipe", None)
     if callable(made):

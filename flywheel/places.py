@@ -1,5 +1,6 @@
 """Where the files lie that a recipe names: a relative path means the recipe's folder, then the current one."""
 
+import glob
 from pathlib import Path
 
 from flywheel.errors import RecipeError
@@ -21,8 +22,13 @@ def located(path: str | Path) -> Path:
     given = Path(path).expanduser()
     if given.is_absolute():
         return given
-    found = {place.resolve(): place for place in (*(folder / given for folder in _recipes), given) if place.exists()}
+    found = {place.resolve(): place for place in (*(folder / given for folder in _recipes), given) if _there(place)}
     if len(found) > 1:
         folders = " and in ".join(str(place.parent) for place in found)
         raise RecipeError(f"{path} lies in {folders}: give the whole path")
     return next(iter(found.values()), given)
+
+
+def _there(place: Path) -> bool:
+    """Whether there is such a file or folder, or one that fits the pattern."""
+    return place.exists() or any(glob.iglob(str(place)))

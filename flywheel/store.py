@@ -214,6 +214,12 @@ def _state(connection: duckdb.DuckDBPyConnection, path: Path) -> tuple[int, str]
             f"{path} has schema version {version}, made by flywheel {program}, but this is flywheel {_program()}, "
             f"which knows versions up to {_newest()}: update it, or use another store"
         )
+    columns = connection.execute("SELECT column_name FROM duckdb_columns() WHERE table_name = 'judgments'").fetchall()
+    if ("prompt",) not in columns:
+        raise StoreError(
+            f"{path} was made before the ids of today: no program of today reads it, and nothing in it was changed; "
+            "choose another path for new runs, or ask this one with DuckDB itself"
+        )
     return int(version), str(views)
 
 

@@ -12,6 +12,7 @@ from typing import ClassVar
 import polars as pl
 
 from flywheel.errors import RecipeError, SourceError
+from flywheel.places import located
 from flywheel.recipe import Asked
 from flywheel.tables import VOTES, Chat
 from flywheel.thoughts import THOUGHTS, Markers
@@ -35,7 +36,7 @@ def read_anchors(path: str | Path) -> tuple[Anchor, ...]:
     Their content is what names a judge, not the path. Raises SourceError.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = located(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise SourceError(f"anchors cannot be read from {path}: {error}") from error
     return tuple(_anchor(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip())

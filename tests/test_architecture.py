@@ -39,7 +39,17 @@ DOORS = {
 }
 SQL_HOMES = tuple(
     f"flywheel/{name}.py"
-    for name in ("store", "question", "history", "evidence", "upkeep", "exchange/provenance", "replay/excerpt")
+    for name in (
+        "store",
+        "question",
+        "history",
+        "evidence",
+        "upkeep",
+        "exchange/provenance",
+        "replay/excerpt",
+        "adopt",
+        "runs",
+    )
 )
 SQL = re.compile(r"\b(select\b.+\bfrom\b|insert\s+into\b|create\s+(table|view)\b|delete\s+from\b)", re.I | re.S)
 EXAMPLES_FOR_USERS = ("flywheel/show.py",)
