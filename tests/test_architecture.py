@@ -37,6 +37,7 @@ DOORS = {
     "ray": ("flows/cluster.py",),
     "matplotlib": ("flywheel/report.py",),
 }
+SQL_ROOMS = ("exchange/provenance", "replay/excerpt")
 SQL_HOMES = tuple(
     f"flywheel/{name}.py"
     for name in (

@@ -88,7 +88,7 @@ TRAINED = f"""select count(*) from iteration_datasets d {OF_RUN.format(table="d"
 Content = dict[str, Counter[tuple[Any, ...]]]
 
 
-def names(least: int = 0) -> list[str]:
+def names(least: int = -1) -> list[str]:
     """The stores that can be read and have so many iterations at least."""
     return [name for name, made in STORES.items() if made.iterations >= least and name != UNREADABLE]
 
