@@ -65,9 +65,9 @@ def pairs(generations: Sequence[str], neighbours: int | None) -> list[tuple[int,
 
 
 def said(replies: pl.DataFrame | None) -> Said:
-    """REPLIES by question and vote, empty if cut before their end. What the engine refused is missing."""
+    """REPLIES by question and vote, empty if they did not end by themselves. What the engine refused is missing."""
     assert replies is not None, "these judges ask a model"
-    whole = pl.when(pl.col("finish_reason") == "length").then(pl.lit("")).otherwise("text")
+    whole = pl.when(pl.col("finish_reason") == "stop").then("text").otherwise(pl.lit(""))
     found = replies.select("chat", "index", whole, "generation").iter_rows()
     return {(chat, vote): (text, generation) for chat, vote, text, generation in found}
 

@@ -64,7 +64,8 @@ def surely_differ(one: Any, other: Any) -> bool:
 def same_number(one: Any, other: Any) -> bool | None:
     """Whether two numbers are equal: to 20 digits, or as far as a decimal goes; None if they are not two numbers."""
     pair = (one, other)
-    if not all(isinstance(part, Expr) and part.is_number and part.is_finite is not False for part in pair) or _unevaluated(*pair):
+    numbers = (isinstance(part, Expr) and part.is_number and part.is_finite is not False for part in pair)
+    if not all(numbers) or _unevaluated(*pair):
         return None
     if any(part.has(Float) for part in pair):
         values = [part.evalf(15) for part in pair]

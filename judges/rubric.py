@@ -91,6 +91,8 @@ class Rubric:
         """What a reply says."""
         if finish_reason == "length":
             return Verdict("unparsable", None, "cut before its end: give the judge more max_tokens")
+        if finish_reason != "stop":
+            return Verdict("unparsable", None, f"did not end by itself: {finish_reason}")
         words = after_thought(reply, self.thoughts)
         if words is None:
             return ENDLESS
