@@ -1,7 +1,7 @@
 """The 25 kinds of instruction of IFEval, by its names and with its settings (Zhou et al. 2023, arXiv 2311.07911).
 
 What each asks of a text is what the published evaluator asks, its habits included: a keyword may be part of a word but
-a forbidden one may not, **so** counts as two highlights, and where no language can be told the instruction counts as
+a forbidden one may not, a sentence is what Punkt calls one, and where no language can be told the instruction counts as
 kept. A prompt's are `instruction_id_list` and `kwargs`, as they stand in IFEval's data; settings that are null there
 count as left out.
 """
@@ -155,7 +155,7 @@ def constrained_response(text: str) -> bool:
 
 
 def number_highlighted_sections(text: str, num_highlights: int) -> bool:
-    """There are at least so many *highlights*; **such** count twice."""
+    """There are at least so many *highlights* or **highlights**."""
     single, double = re.findall(r"\*([^\n*]*)\*", text), re.findall(r"\*\*([^\n*]*)\*\*", text)
     return sum(bool(part.strip()) for part in (*single, *double)) >= num_highlights
 

@@ -32,7 +32,7 @@ BETWEEN = r"(?:\W|_|boxed|fbox|text(?:bf|it)?|math(?:rm|bf|sf|tt)|option\b|choic
 """What may stand between the announcement of an option and its letter: marks, LaTeX, "option"."""
 CUES = (
     r"(?i:\b(?:so|thus|therefore|hence|pick|picked|choose|chose|select|selected|go with|going with|is|be|it's|say|"
-    r"guess|believe|think|conclude|but|likely|clearly|definitely|probably|certainly|obviously|surely|simply)\b|[:→]|['’]s\b)"
+    r"guess|believe|think|conclude|but|likely|clearly|definitely|probably|certainly|obviously|surely|simply)\b|['’]s\b)"
 )
 """What a letter without marks must stand behind to be an option."""
 CONCLUDED = re.compile(
@@ -102,12 +102,13 @@ def patterns(options: str) -> Patterns:
     marked = rf"(?:\*{{1,3}}|__|[`\"“$])\(?({upper})(?:[).:]?(?:\*{{1,3}}|__|[`\"”$])|[).:]\s)"
     first = rf"^[^\w\n]{{0,8}}({upper})(?:[.):](?!\w)|[^\w\n]*$)|\A\W*{bare}|\A\W*{at_end}"
     cued = rf"(?i:\b(?:option|choice|letter)\b)\W{{1,4}}({upper})(?!\w)|{CUES}\W{{1,4}}{bare}"
+    at_last = rf"[:→]\W{{1,4}}{bare}(?=[^\w\n]*$)"
     others = rf"(?:[\s(\[]*{upper}[)\]]*\s*(?:,|and|or|nor|/|&)\s*(?:(?:then|also|both)\s+)?)"
     joint = r"\W{0,12}(?i:\b(?:and/or|or|and|nor|versus|vs)\b|/|,|&)\W{0,12}"
     perhaps = rf"(?:(?i:maybe|perhaps|possibly|even|also|both|either)\W+)?{BETWEEN}"
     return Patterns(
         head=re.compile(rf"{BETWEEN}(?:{bare}|(?<!\w)({lower})\)|{at_end})", re.MULTILINE),
-        standing_out=re.compile(rf"{bracketed}|{marked}|{first}|{cued}", re.MULTILINE),
+        standing_out=re.compile(rf"{bracketed}|{marked}|{first}|{cued}|{at_last}", re.MULTILINE),
         not_before=re.compile(rf"{NEGATED_BEFORE}\W*{others}*[\W_]*\Z"),
         not_after=re.compile(rf"(?:[)\]]*\s*(?:,|and|or|nor|/|&)\s*[(\[]*{upper})*{NEGATED_AFTER}"),
         joined_before=re.compile(rf"(?<!\w){upper}{joint}(?:option|choice)?\W*\Z"),
@@ -172,7 +173,7 @@ def _concluded(text: str, options: str) -> str | None:
 def _concludes(text: str, found: Found) -> bool:
     """Whether the letter is what the sentence comes to."""
     before, after = text[max(0, found.start - WINDOW) : found.start], text[found.end : found.end + WINDOW]
-    return bool(re.search(rf"{CUES}(?i:\W+(?:option|choice|letter))?\W*\Z", before) or CONCLUDED.match(after))
+    return bool(re.search(rf"(?:{CUES}|[:→])(?i:\W+(?:option|choice|letter))?\W*\Z", before) or CONCLUDED.match(after))
 
 
 def _only(found: list[Found], text: str, options: str) -> str | None:

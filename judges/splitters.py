@@ -16,19 +16,18 @@ LAST_WORD = re.compile(r"[^\s()\"`{}\[\]:;&#*@'!?]+\Z")
 NEXT_WORD = re.compile(r"\s*(\w*)")
 LONGEST = 60
 """Characters of a word before a full stop that are looked at."""
-KNOWN = """
-mr mrs ms messrs dr prof st sr jr gen col maj lt sen rep reps adm jan feb aug sep sept oct nov dec tues wed fri
-inc co corp ltd bros cos cie ala ariz calif colo conn fla ga ill kan ky mich minn nev okla ore pa tenn va vt wash wis
-w.va ave ct ft mg yr vs ok chg sw a.m p.m u.s u.k u.n u.s.a u.s.s.r d.c n.y n.j n.c n.h s.c l.a n.v s.a s.p.a ph.d
+KNOWN = """mr mrs ms messrs dr prof st sr jr gen col maj lt sen rep reps adm jan feb aug sep sept oct nov dec tues wed
+fri inc co corp ltd bros cos cie ala ariz calif colo conn fla ga ill kan ky mich minn nev okla ore pa tenn va vt wash
+wis w.va ave ct ft mg yr vs ok chg sw a.m p.m u.s u.k u.n u.s.a u.s.s.r d.c n.y n.j n.c n.h s.c l.a n.v s.a s.p.a ph.d
 m.b.a a.c a.d a.g a.h a.t b.f b.v c.v e.l h.c r.a v c d e f g h j k l m n p r s t w"""
-OPENING = """the this that these those there they he she it we you i in on at by for from with without if when while
-where why what who how as after before since because although though however but and or so then thus yet still also even
-most many some both all any each every no not one another such here his her its their our your my to of under over
-according despite among indeed instead meanwhile moreover nevertheless nonetheless similarly separately"""
+OPENING = """according although always among ask begin both but despite does even finally furthermore he hence her here
+however i if in indeed instead it many meanwhile moreover most need nevertheless nonetheless note nothing overall please
+put remember separately similarly since so some someone sometimes still such the there therefore these they think this
+though thus try turn under unless were when whether which while without yes yet your"""
 ABBREVIATIONS = frozenset(KNOWN.split())
 """Those that Punkt has learned for English; single letters among them never end a sentence."""
 STARTERS = frozenset(OPENING.split())
-"""Words that begin a sentence after an abbreviation or an ellipsis, if they have a capital."""
+"""Words that begin a sentence after an abbreviation or an ellipsis, if they have a capital; so Punkt has learned."""
 APART = re.compile(r"[;@#$%&?!()\[\]{}<>\"“”‘’„«»]|--|\.{3,}|``|''|[:,](?!\d)")
 CONTRACTED = re.compile(r"(?<=[^\s'])('(?:s|m|d|ll|re|ve)|n't)(?=\s|\Z)", re.IGNORECASE)
 JOINED = re.compile(r"\b(can)(not)\b|\b(gim|lem)(me)\b|\b(gon|wan)(na)\b|\b(got)(ta)\b|\b(d)('ye)\b", re.IGNORECASE)
