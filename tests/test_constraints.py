@@ -138,4 +138,4 @@ def test_long_strange_texts_take_no_time() -> None:
 
 def test_it_is_a_rule_that_is_named_by_its_parameters() -> None:
     assert isinstance(Constraints(), Judge) and Constraints().model is None and Constraints().ask(pl.DataFrame()) == []
-    assert Constraints(words=(1, 2)).name == "Constraints(words=(1, 2))" != Constraints(words=(1, 3)).name
+    assert Constraints(words=(1, 2)).name == "Constraints(words=(1, 2)) v2" != Constraints(words=(1, 3)).name

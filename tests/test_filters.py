@@ -174,7 +174,7 @@ def test_score_and_deviation_are_of_the_first_judges_valid_votes(tmp_path: Path)
     store.add("proposals", frame("proposals", {"iteration": "i", "position": 0, "prompt": "p"}))
     store.add("generations", frame("generations", *({"id": id, **answers[id]} for id in answers)))
     store.add("judgments", frame("judgments", *(row | answers[row["generation"]] for row in said)))
-    rows = history.judged(store, "i", ["first", "second"])
+    rows = history.judged(store, "i", {"first": "first", "second": "second"})
     assert rows["score"].to_list() == [0.2, 0.2, 4.0, None, None]  # 0.1 + 0.2 + 0.3 is not 0.3 + 0.2 + 0.1 everywhere
     assert rows["deviation"].to_list() == [0.1, 0.1, None, None, None]
     assert DropUnanimous()(rows.head(2).lazy()).collect().is_empty()

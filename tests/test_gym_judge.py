@@ -22,7 +22,7 @@ def subjects(*pairs: tuple[str, str | None]) -> pl.DataFrame:
 def verdict(text: str, meta: str | None) -> tuple[str, float | None, str | None]:
     judged = Gym().read(subjects((text, meta)), None)
     assert judged.schema == VOTES
-    assert judged.select("generation", "judge", "vote", "trace").row(0) == ("g0", "Gym()", 0, None)
+    assert judged.select("generation", "judge", "vote", "trace").row(0) == ("g0", Gym().name, 0, None)
     return judged.select("status", "score", "detail").row(0)
 
 

@@ -93,7 +93,7 @@ def test_a_jury_without_a_word_has_no_score_and_tells_the_first_failure() -> Non
     )
     assert combined(jury, failed, 3) == [(None, "unparsable"), (1.0, "ok"), (None, "error")]
     details = jury.combine(subjects("a", "b"), failed)["detail"].to_list()
-    assert details == ["Numeric() of g0", "Exact() of g1"]
+    assert details == ["Numeric() v2 of g0", "Exact() v2 of g1"]
 
 
 def test_scales_make_members_comparable() -> None:

@@ -113,5 +113,5 @@ def test_nonsense_is_refused_before_anything_is_drawn() -> None:
 
 def test_a_source_can_be_part_of_a_recipe() -> None:
     told = describe(Procedural(families=FAMILIES))
-    assert told["families"][0]["ask"] == "data.procedural.ask_sum"
+    assert told["families"][0]["ask"] == {"is": "ask_sum"}
     assert json.dumps(told)

@@ -33,7 +33,8 @@ def end_tokens(tokenizer: Any, *configs: Any) -> list[int]:
     if None in endings:
         middle = last
     end, shared = turn_end(last, middle, known, added(tokenizer)), _shared(last, middle)
-    if end is None and shared == last and not {*known} & {*last} and (words := tokenizer.decode(shared).strip()):
+    words = tokenizer.decode(shared).strip() if shared else ""
+    if end is None and words and shared == last and not {*known} & {*last}:
         raise WeightsError(
             f"the chat template of {tokenizer.name_or_path} ends an answer with {words!r}, which is no token, so no "
             "engine can stop there: add it to the tokenizer as a special token, or write eos_token into the template"
