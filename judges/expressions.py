@@ -64,7 +64,9 @@ def surely_differ(one: Any, other: Any) -> bool:
 def same_number(one: Any, other: Any) -> bool | None:
     """Whether two numbers are equal: to 20 digits, or as far as a decimal goes; None if they are not two numbers."""
     pair = (one, other)
-    if not all(isinstance(part, Expr) and part.is_number and part.is_finite is not False for part in pair) or _unevaluated(*pair):
+    if not all(
+        isinstance(part, Expr) and part.is_number and part.is_finite is not False for part in pair
+    ) or _unevaluated(*pair):
         return None
     if any(part.has(Float) for part in pair):
         values = [part.evalf(15) for part in pair]
@@ -79,7 +81,10 @@ def same_number(one: Any, other: Any) -> bool | None:
     if not all(value.is_number and not value.has(nan) for value in values):
         return None
     gap, size = abs(values[0] - values[1]), max(map(abs, values))
-    return None if 0 < gap < 1e-60 else bool(gap <= size * 1e-20)
+    finer = [part.evalf(80) for part in pair] if 0 < gap < 1e-60 else values
+    if any(abs(fine - value) > 1e-9 * abs(value) for fine, value in zip(finer, values, strict=True)):
+        return None  # nothing but the noise of a zero
+    return bool(gap <= size * 1e-20)
 
 
 def differ(gold: Any, answer: Any) -> bool:
