@@ -21,7 +21,7 @@ SIGNS: dict[int, str | None] = {
     **{ord(space): " " for space in SPACES},
     **{ord(nothing): None for nothing in "\u200b\u2060\ufeff"},
     **{ord(minus): "-" for minus in "\u2212\u2010\u2011"},
-    **{ord(sign): f"\\frac{{{top}}}{{{below}}}" for sign, (top, below) in VULGAR.items()},
+    **{ord(sign): f"\\frac{{{digits[0]}}}{{{digits[1]}}}" for sign, digits in VULGAR.items()},
     **{ord(sign): f"\\{command} " for sign, command in COMMANDS.items()},
     **{ord("\u2019"): "'", ord("\u2044"): "/", ord("∗"): "*"},
 }

@@ -20,6 +20,7 @@ from flywheel.recipe import Judge
 from flywheel.tables import SUBJECTS, VOTES
 from judges.math import Item, MathVerify, grade
 from judges.rules import Verdict
+from tests.math_forms import rows
 
 pytest.importorskip("math_verify", reason="math-verify is not installed")
 pytestmark = pytest.mark.slow
@@ -86,14 +87,149 @@ def test_notation_makes_no_difference() -> None:
         ("in all 12 apples", "12"),
         ("\\boxed{12 \\text{ cm}}", "We get \\boxed{12}."),
         ("#### 7", "5 + 2 = <<5+2=7>>7\n#### 7"),
+        ("it is 7, not 5", "7"),
+        ("\\boxed{1\\frac{1}{2}x}", "\\frac{3}{2}x"),
+        ("\\boxed{2\u00bd}", "5/2"),
     ]
     assert scores(same) == [1.0] * len(same)
 
 
 def test_other_values_are_wrong() -> None:
     other = [("#### 2,125/7", "2,125"), ("#### 276,0000", "276,000"), ("#### 276 0000", "276,000"), ("#### - 5", "5")]
-    other += [("\\boxed{(2,1)}", "(1,2)"), ("\\boxed{x^2-1}", "x^2+1"), ("#### 18.5", "18"), ("it is 7, not 5", "7")]
+    other += [("\\boxed{(2,1)}", "(1,2)"), ("\\boxed{x^2-1}", "x^2+1"), ("#### 18.5", "18"), ("it is 7, not 5", "5")]
     assert scores(other) == [0.0] * len(other)
+
+
+def test_every_form_of_an_answer_is_right_and_its_neighbour_wrong() -> None:
+    known = list(dict.fromkeys(rows(1)))
+    found = scores([(text, gold) for text, gold, _ in known])
+    assert [row for row, score in zip(known, found, strict=True) if score != row[2]] == []
+
+
+def test_a_percentage_is_its_number_and_its_share_with_decimals_and_signs_too() -> None:
+    same = [
+        ("\\boxed{35.0\\%}", "35"),
+        ("#### 12.5%", "0.125"),
+        ("\\boxed{-35\\%}", "-35"),
+        ("\\boxed{12.5}", "12.5\\%"),
+    ]
+    assert scores(same) == [1.0] * 4
+    assert scores([("\\boxed{50\\%}", "0.5\\%"), ("\\boxed{35\\%}", "-35"), ("\\boxed{0.5}", "50")]) == [0.0] * 3
+
+
+def test_tiny_numbers_differ_by_their_digits() -> None:
+    other = [("\\boxed{6.63e-34}", "9.11e-31"), ("\\boxed{2^{-98}}", "2^{-99}"), ("\\boxed{1/20!}", "1/21!")]
+    other += [("\\boxed{(0.0000001, 1)}", "(0.0000002, 1)"), ("\\boxed{e^{-200}}", "e^{-201}")]
+    other += [
+        ("\\boxed{x+10^{-20}}", "x+10^{-21}"),
+        ("\\boxed{1.2345e-7}", "1.2346e-7"),
+        ("\\boxed{7^{213}}", "7^{213}+1"),
+    ]
+    assert scores(other) == [0.0] * len(other)
+    same = [
+        ("\\boxed{6.63 \u00d7 10\u207b\u00b3\u2074}", "6.63e-34"),
+        ("\\boxed{0.083333}", "1/12"),
+        ("\\boxed{1.41421356}", "\\sqrt2"),
+    ]
+    same += [("\\boxed{2e-1}", "-1+2e"), ("\\boxed{2e-1}", "0.2")]  # both are meant, and the reference says which
+    assert scores(same) == [1.0] * len(same)
+
+
+def test_a_word_is_no_product_of_its_letters_but_letters_are() -> None:
+    words = [("\\boxed{tea}", "eat"), ("Answer: god", "dog"), ("\\boxed{CAB}", "ABC"), ("Answer: York New", "New York")]
+    assert scores(words) == [0.0] * len(words)
+    letters = [("\\boxed{at}", "ta"), ("\\boxed{lwh}", "hlw"), ("\\boxed{nRT}", "RnT"), ("\\boxed{xyz}", "zyx")]
+    assert scores([*letters, ("\\boxed{Ben, Arnold}", "Arnold, Ben"), ("Answer: Yes.", "yes")]) == [1.0] * 6
+
+
+def test_numerals_are_equal_by_value_and_a_base_may_be_left_to_the_reference() -> None:
+    assert (
+        scores([("\\boxed{1011_2}", "11_{10}"), ("\\boxed{1011}", "1011_2"), ("\\boxed{FF_{16}}", "255")]) == [1.0] * 3
+    )
+    assert scores([("\\boxed{12_8}", "12"), ("\\boxed{12_8}", "12_9"), ("\\boxed{11}", "1011_2")]) == [0.0] * 3
+
+
+def test_pairs_sets_lists_and_intervals_are_told_apart_in_both_directions() -> None:
+    pair, crossed, closed, group, reverse = "(1,2)", "(2,1)", "[1,2]", "\\{1,2\\}", "\\{2,1\\}"
+    same = [(pair, "1,2"), ("1,2", pair), (group, "2,1"), ("2,1", group), (reverse, group), (closed, "1 \\le x \\le 2")]
+    same += [("1 \\le x \\le 2", closed), ("1 < x < 2", pair), ("2, 1", "1, 2"), ("\\pm 2", "2, -2")]
+    other = [
+        (pair, group),
+        (group, pair),
+        (crossed, "1,2"),
+        ("2,1", pair),
+        (pair, closed),
+        (closed, pair),
+        (closed, group),
+    ]
+    other += [("2", "\\pm 2"), ("\\pm 2", "2"), ("n = 1, 2, 3", "n = 2, 3, 4"), ("(3,3)", "(2,2)")]
+    assert scores([(f"\\boxed{{{answer}}}", gold) for answer, gold in same]) == [1.0] * len(same)
+    assert scores([(f"\\boxed{{{answer}}}", gold) for answer, gold in other]) == [0.0] * len(other)
+
+
+def test_an_equation_is_not_another_because_neither_has_a_solution() -> None:
+    other = [("x^2+1=0", "x^2+4=0"), ("3x+4y+14=0", "3x-y+13=0"), ("y=x^2", "y=x^3"), ("y=3", "x=3")]
+    assert scores([(f"\\boxed{{{answer}}}", gold) for answer, gold in other]) == [0.0] * len(other)
+    assert scores([("\\boxed{6x+8y+28=0}", "3x+4y+14=0"), ("\\boxed{2x-y+3=0}", "y=2x+3")]) == [1.0] * 2
+
+
+def test_several_numbers_are_none_of_them() -> None:
+    hedges = ["5 or 6", "between 5 and 6", "5 to 6", "5, 6", "maybe 5, maybe 6", "6 (or 5)", "5 apples and 6 pears"]
+    hedges += ["5 feet 6 inches", "x = 5 and y = 6"]
+    assert scores([(f"Answer: {hedge}", gold) for hedge in hedges for gold in "56"]) == [0.0] * 2 * len(hedges)
+    assert scores([("They have 5 apples and 6 pears.", "6"), ("\\boxed{5\\text{ or }6}", "5")]) == [0.0] * 2
+
+
+def test_a_number_with_what_belongs_to_it_is_that_number() -> None:
+    texts = ["Answer: 12 (not 13)", "Answer: $12 for 3 people", "The answer is 12 for n = 3.", "Answer: 12, not 13"]
+    texts += [
+        "For n = 3 the answer is 12.",
+        "Answer: 12 because 3*4=12",
+        "Answer: 12 apples (3 red, 9 green)",
+        "it is 12, not 5",
+    ]
+    texts += [
+        "Answer: 3 * 4 = 12 eggs",
+        "He bought 5 red and 7 blue ones, so 12 in all.",
+        "Answer: about 12 km/h",
+        "\\boxed{12 \\text{ for } n=3}",
+    ]
+    assert scores([(text, "12") for text in texts]) == [1.0] * len(texts)
+
+
+def test_a_number_that_may_be_read_in_two_ways_is_no_answer() -> None:
+    doubts = [("Answer: 125,96", "125.96"), ("Answer: 10:30", "10"), ("Answer: 2 and 1/4", "0.25")]
+    assert [status for status, _, _ in judged(doubts)] == ["unparsable"] * 3
+
+
+def test_an_answer_that_there_is_no_number_is_wrong_and_silence_is_no_answer() -> None:
+    assert judged([("There is no solution.", "5"), ("I do not know", "5")]) == [
+        ("ok", 0.0, "There is no solution"),
+        ("unparsable", None, "no answer"),
+    ]
+
+
+def test_a_reference_needs_a_mark_where_it_is_a_whole_solution() -> None:
+    solution = "Natalia sold 48/2 = <<48/2=24>>24 clips in May.\nShe sold 48+24 = <<48+24=72>>72 clips altogether."
+    (refused,) = judged([("\\boxed{72}", solution)])
+    assert refused[0] == "error" and "put its answer into \\boxed{}" in str(refused[2])
+    marked = [
+        f"{solution}\n#### 72",
+        f"{solution} \\boxed72.",
+        f"{solution}\nAnswer: 72",
+        "\\fbox{72}",
+        "It takes her 72 minutes",
+    ]
+    assert scores([("\\boxed{72}", gold) for gold in marked]) == [1.0] * len(marked)
+
+
+def test_neither_a_thought_nor_the_next_question_is_the_answer() -> None:
+    assert scores([("<think>\\boxed{5}</think>The answer is 6.", "6")]) == [1.0]
+    assert judged([("<think>\\boxed{5} and then", "5")]) == [("unparsable", None, "a thought without an end")]
+    assert (
+        scores([("so \\boxed{6}\n\nProblem: 1+1?\nSolution: \\boxed{2}", "6"), ("#### 6\nQ: 1+1?\n#### 2", "6")])
+        == [1.0] * 2
+    )
 
 
 def test_the_last_marker_counts_and_a_box_before_all() -> None:
