@@ -50,6 +50,7 @@ FORMS = [
 ]
 
 
+@pytest.mark.slow
 def test_an_indented_block_is_the_program_that_it_would_be_at_the_margin() -> None:
     found = judged(*((text, META) for text in FORMS))
     assert [(text, verdict) for text, verdict in zip(FORMS, found, strict=True) if verdict[1] != 1.0] == []
@@ -80,6 +81,7 @@ ARRAYS = [
 ]
 
 
+@pytest.mark.slow
 def test_an_array_is_an_array_in_the_test_and_never_an_object_of_the_answers() -> None:
     rows = [
         (f"```python\nimport numpy as np\n{code}\n```", {"test_list": ["import numpy as np", test]})

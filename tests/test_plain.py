@@ -166,5 +166,5 @@ def test_other_markers_can_be_said_and_name_another_judge() -> None:
 
 def test_long_strange_answers_take_no_time() -> None:
     for piece in ("\n", ". ", "A. ", "**", '"', "$", "\\text{", "Answer:", "( ", "Aaaa", "...a", "- ", "`", "```\n"):
-        plain(piece * (100_000 // len(piece)))
-        trimmed(piece * (100_000 // len(piece)) + "z")
+        plain(piece * (20_000 // len(piece)))
+        trimmed(piece * (20_000 // len(piece)) + "z")
