@@ -9,11 +9,14 @@ from filters.keep import Finished
 from flywheel.recipe import Sampling
 from tests.test_endpoint import Server, listening_server, load, reply
 
-CALL = {"type": "function", "function": {"name": "f", "arguments": "{}"}}
 ENDED: list[tuple[dict[str, Any], str | None, bool]] = [
     ({"content": "cut in the mid"}, "content_filter", False),
     ({"content": None, "reasoning_content": "long thoughts. so 5"}, "stop", False),
-    ({"content": None, "tool_calls": [CALL]}, "tool_calls", False),
+    (
+        {"content": None, "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": "{}"}}]},
+        "tool_calls",
+        False,
+    ),
     ({"content": "half"}, None, False),
     ({"content": "half"}, "abort", False),
     ({"content": None, "refusal": "I can't help."}, "stop", False),
@@ -28,6 +31,7 @@ def server() -> Iterator[Server]:
         yield server
 
 
+@pytest.mark.slow
 def test_an_answer_is_finished_where_it_ended_by_itself(server: Server) -> None:
     for message, reason, _ in ENDED:
         choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": reason}

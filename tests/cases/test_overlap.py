@@ -10,7 +10,10 @@ from flywheel.overlap import overlapping
 from flywheel.tables import prompts_frame
 
 SUM = "Solve the following arithmetic problem step by step and then write only the number after the word Answer: {}"
-REVERSE = "Read the sentence below carefully and reverse the order of all its words; give the result after the word Answer: {}"
+REVERSE = (
+    "Read the sentence below carefully and reverse the order of all its words; "
+    "give the result after the word Answer: {}"
+)
 SORT = (
     "You are given a list of numbers; sort them in ascending order and write them with commas after the word Answer: {}"
 )

@@ -1,6 +1,5 @@
 """Records of others: a field that changes what is asked or answered arrives, and no text is made of what is none."""
 
-import codecs
 import json
 from pathlib import Path
 from typing import Any
@@ -120,7 +119,7 @@ READ: dict[str, tuple[bytes, str, list[Any]]] = {
         [[user("hi")]],
     ),
     "a key that comes late": (lines(*LATE), "reference", [None] * 1000 + ["5"]),
-    "a mark of byte order": (codecs.BOM_UTF8 + lines({"question": "a", "answer": "1"}), "reference", ["1"]),
+    "a mark of byte order": ("\ufeff".encode() + lines({"question": "a", "answer": "1"}), "reference", ["1"]),
 }
 REFUSED: dict[str, tuple[bytes, str]] = {
     "a call of a tool": (lines({"question": CALLING}), "tool_calls"),
