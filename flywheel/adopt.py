@@ -39,7 +39,8 @@ def adopt(recipe: Recipe, store: Store, *more: Store) -> None:
         if old != new and old not in old_ids and new not in new_ids:
             why = f"{what}: made before ids left out what is at its default and held the code of users' parts"
             rows.append({"old": old, "new": new, "why": why, "created_at": now()})
-            old_ids.add(old), new_ids.add(new)
+            old_ids.add(old)
+            new_ids.add(new)
     store.add("aliases", pl.DataFrame(rows, schema=ALIASES))
 
 

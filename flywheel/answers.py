@@ -9,8 +9,8 @@ import polars as pl
 from flywheel import history
 from flywheel.errors import EngineError, EngineMissing, PromptTooLong
 from flywheel.recipe import Card, Model, Sampling
-from flywheel.tables import GENERATIONS, generation_id, request_seed
-from flywheel.turn import Turn, now, opening
+from flywheel.tables import GENERATIONS, generation_id, now, request_seed
+from flywheel.turn import Turn, opening
 
 ATTEMPTS = 3
 """How often a batch is tried when its engine fails; each time on a fresh start of the engine."""

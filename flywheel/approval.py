@@ -10,8 +10,8 @@ from flywheel import evidence
 from flywheel.errors import ApprovalNeeded, StoreError
 from flywheel.lookup import find_run
 from flywheel.store import Store
-from flywheel.tables import APPROVALS
-from flywheel.turn import Turn, now
+from flywheel.tables import APPROVALS, now
+from flywheel.turn import Turn
 
 
 class Asked(NamedTuple):

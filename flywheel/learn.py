@@ -18,12 +18,13 @@ from flywheel.tables import (
     EXAMPLES,
     ITERATION_DATASETS,
     content_id,
+    now,
     prompt_id,
     prompts_frame,
 )
 from flywheel.training import Job, metrics
 from flywheel.training import train as run_training
-from flywheel.turn import Progress, Turn, now, opening
+from flywheel.turn import Progress, Turn, opening
 
 LAUNCHER = "FLYWHEEL_LAUNCHER"
 """Environment variable: the command that starts a training on several devices, such as `accelerate launch ...`."""

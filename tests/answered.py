@@ -14,8 +14,8 @@ from flywheel.judging import judge_answers
 from flywheel.learn import enrolled
 from flywheel.recipe import AnyJudge
 from flywheel.store import Store
-from flywheel.tables import GENERATIONS, JUDGMENTS, Chat, generation_id, prompts_frame
-from flywheel.turn import Turn, now
+from flywheel.tables import GENERATIONS, JUDGMENTS, Chat, generation_id, now, prompts_frame
+from flywheel.turn import Turn
 
 CHECKPOINT, DRAW = "writer", "draw"
 

@@ -22,8 +22,7 @@ from flywheel.exchange.markup import fenced, words
 from flywheel.load import load
 from flywheel.steps import spin
 from flywheel.store import Store
-from flywheel.tables import CHECKPOINTS, DATASETS, EXAMPLES, EXAMS, GRADES
-from flywheel.turn import now
+from flywheel.tables import CHECKPOINTS, DATASETS, EXAMPLES, EXAMS, GRADES, now
 
 CHAT = [{"role": "system", "content": "Kurz."}, {"role": "user", "content": "Où? 🙂"}]
 ASKED = [{"role": "assistant", "content": "Là."}]

@@ -16,8 +16,7 @@ from flywheel.errors import SourceError
 from flywheel.exchange.export import export_dataset
 from flywheel.exchange.importing import import_files
 from flywheel.store import Store
-from flywheel.tables import DATASETS, EXAMPLES
-from flywheel.turn import now
+from flywheel.tables import DATASETS, EXAMPLES, now
 
 pytestmark = pytest.mark.slow  # a store of its own for each
 

@@ -15,9 +15,8 @@ from flywheel.engines.toy import write_weights
 from flywheel.errors import SourceError
 from flywheel.labelled import read_labelled
 from flywheel.store import Store
-from flywheel.tables import HEALTH, PROMPTS, RUNS, prompts_frame
+from flywheel.tables import HEALTH, PROMPTS, RUNS, now, prompts_frame
 from flywheel.trial import STORE
-from flywheel.turn import now
 from tests.test_cli import environment  # noqa: F401  (a fixture that is used by itself)
 
 BENCH = Path(os.environ.get("FLYWHEEL_TEST_DATA", Path(__file__).parents[1].parent / "shared" / "data")) / "judgebench"

@@ -59,7 +59,9 @@ def import_files(
     return Imported({table: len(rows) for table, rows in whole.items()}, store.add_all(whole), notes)
 
 
-def _read(place: str, kind: Kind, columns: Sequence[str], split: str, config: str | None, told: Told) -> pl.DataFrame:
+def _read(
+    place: str, kind: Kind, columns: Sequence[str], split: str | None, config: str | None, told: Told
+) -> pl.DataFrame:
     """ENTRIES of a place; where sound rows stand before a bad one, its error says what may be done."""
     before, bad = told.read, len(told.bad)
     try:

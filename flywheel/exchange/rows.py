@@ -10,8 +10,7 @@ import polars as pl
 
 from flywheel.answers import made_elsewhere
 from flywheel.exchange.entries import Kind
-from flywheel.tables import CHECKPOINTS, COMPARISONS, DRAWS, JUDGMENTS, PROMPTS, content_id, generation_id
-from flywheel.turn import now
+from flywheel.tables import CHECKPOINTS, COMPARISONS, DRAWS, JUDGMENTS, PROMPTS, content_id, generation_id, now
 
 ENGINE = "imported"
 Frames = dict[str, pl.DataFrame]

@@ -46,9 +46,13 @@ class Code(NamedTuple):
     ]  # what it reaches that has no source: a change of these is not noticed, or on this Python only
 
 
-@functools.cache
 def code_of(part: Any) -> Code:
     """The code of a class or function."""
+    return _code_of(part)
+
+
+@functools.cache
+def _code_of(part: Any) -> Code:
     reach = _Reach(module_of(part))
     reach.follow(part, getattr(part, "__qualname__", type(part).__qualname__))
     lines = "\n".join(f"{name} {text}" for name, text in sorted(reach.texts.items()))

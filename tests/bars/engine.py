@@ -27,9 +27,9 @@ from flywheel.engines.child import Child
 from flywheel.engines.vllm import Vllm, environment, on_cpu
 from flywheel.recipe import Engine, Exam, Recipe, Sampling, Sft
 from flywheel.store import Store
-from flywheel.tables import CHECKPOINTS, EXAMPLES, PROMPTS, prompts_frame, request_seed
+from flywheel.tables import CHECKPOINTS, EXAMPLES, PROMPTS, now, prompts_frame, request_seed
 from flywheel.training import Job, train
-from flywheel.turn import Turn, now
+from flywheel.turn import Turn
 from tests.bars import local_loop
 from tests.conftest import write_llama
 
