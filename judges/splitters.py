@@ -77,7 +77,9 @@ def language(text: str) -> str | None:
     try:
         langdetect = importlib.import_module("langdetect")
     except ImportError as error:
-        raise EngineMissing("a constraint on the language needs langdetect: pip install langdetect") from error
+        raise EngineMissing(
+            "a constraint on the language needs langdetect, which is not installed: install flywheel's extra tasks"
+        ) from error
     langdetect.DetectorFactory.seed = 0  # it draws at random: the same text has the same language each time
     try:
         return str(langdetect.detect(text))
