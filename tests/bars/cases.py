@@ -22,13 +22,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
+from flywheel.leash import leashed
 from tests.cases.inputs import inputs, known
 
 ROOT = Path(__file__).parents[2]
 COPY = ROOT / "tests" / "cases"
 SHARED = Path(os.environ.get("FLYWHEEL_TEST_CASES", ROOT.parent / "shared" / "cases"))
 MAKERS = ("mk.py", "train_tiny.py")
-"""They make the little model that some of the scripts want."""
+MADE = ("/tiny", "/taught")
+"""Where the first leaves its model, and the second one; a script that wants it names it."""
 SECONDS = 600
 """For a script; one of them starts a vLLM server."""
 ALL_SECONDS = 1800
@@ -55,28 +57,25 @@ def environment(folder: Path) -> Mapping[str, str]:
 def ended(argv: list[str], folder: Path, seconds: float) -> int:
     """The exit code of a program, whose last lines are shown where it is not 0; 124 where it took too long."""
     started = time.monotonic()
-    try:
-        done = subprocess.run(
-            [sys.executable, *argv],
-            cwd=folder,
-            env=environment(folder),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=seconds,
-        )
-        code, output = done.returncode, done.stdout
-    except subprocess.TimeoutExpired as late:
-        code, output = 124, late.stdout or b""
-    print(f"{Path(argv[0]).name}: {code} after {time.monotonic() - started:.0f} s", file=sys.stderr)
+    with tempfile.TemporaryFile() as output:
+        argv = [sys.executable, *argv]
+        with leashed(argv, cwd=folder, env=environment(folder), stdout=output, stderr=output) as process:
+            try:
+                code = process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                code = 124
+        output.seek(0)
+        said = output.read().decode(errors="replace")
+    print(f"{Path(argv[-1]).name}: {code} after {time.monotonic() - started:.0f} s", file=sys.stderr)
     if code:
-        print(output.decode(errors="replace")[-3000:], file=sys.stderr)
+        print(said[-3000:], file=sys.stderr)
     return code
 
 
 def copy_run(folder: Path) -> dict[str, int]:
     """How many tests of the copy passed, failed, or were skipped (which includes those expected to fail)."""
     report = folder / "report.xml"
-    argv = ["-m", "pytest", str(COPY), "-q", "-p", "no:cacheprovider", "--rootdir", str(ROOT), f"--junitxml={report}"]
+    argv = ["-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={ROOT}", f"--junitxml={report}", str(COPY)]
     code = ended(argv, folder, ALL_SECONDS)
     outcome: Counter[str] = Counter()
     for case in ElementTree.parse(report).iter("testcase") if report.exists() else ():
@@ -87,17 +86,18 @@ def copy_run(folder: Path) -> dict[str, int]:
 def shared_run(shared: Path, only: list[str], folder: Path) -> dict[str, Script]:
     """Each script of the folder, by the start of its name."""
     ours, found = known(COPY), {}
-    for name in MAKERS:
-        if (shared / name).exists():
-            ended([str(shared / name)], folder, SECONDS)
-    for path in sorted(shared.glob("case_*.py")):
-        if not only or path.name.split("_")[1] in only:
-            theirs = inputs(path)
-            missing = ours.missing(theirs)
-            for each in missing:
-                print(f"{path.name}: the copy lacks {each}", file=sys.stderr)
-            code = ended([str(path)], folder, SECONDS)
-            found[path.stem] = Script(code, len(theirs.rows) + len(theirs.texts), missing)
+    paths = [path for path in sorted(shared.glob("case_*.py")) if not only or path.name.split("_")[1] in only]
+    if any(model in path.read_text(encoding="utf-8") for path in paths for model in MADE):
+        for maker in MAKERS:
+            if (shared / maker).exists():
+                ended([str(shared / maker)], folder, SECONDS)
+    for path in paths:
+        theirs = inputs(path)
+        missing = ours.missing(theirs)
+        for each in missing:
+            print(f"{path.name}: the copy lacks {each}", file=sys.stderr)
+        code = ended([str(path)], folder, SECONDS)
+        found[path.stem] = Script(code, len(theirs.rows) + len(theirs.texts), missing)
     return found
 
 

@@ -49,10 +49,13 @@ def with_another_end(weights: Path, out: Path) -> Path:
     return out
 
 
+TRAINING = 900
+"""Seconds of patience: the model is trained for the first test that wants it, half a minute where nobody else works."""
 SUMS = [[user(f"Add {a} and {b}.")] for a, b in ((1, 2), (4, 5), (9, 9))]
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(TRAINING)
 @pytest.mark.parametrize("stop", [(), ("<eos>",)])
 @pytest.mark.parametrize("declared", [True, False])
 def test_answers_end_with_the_token_that_ends_a_turn(
@@ -89,7 +92,7 @@ def test_nothing_of_a_draw_is_left_to_a_server() -> None:
 
 
 @pytest.mark.vllm
-@pytest.mark.timeout(STARTING)
+@pytest.mark.timeout(TRAINING + STARTING)
 def test_a_server_draws_as_it_is_told_and_not_as_the_weights_say(taught: Path, tmp_path: Path) -> None:
     weights = copied(taught, tmp_path / "m")
     changed(weights, "generation_config.json", do_sample=True, top_k=1, repetition_penalty=1.3)
