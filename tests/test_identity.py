@@ -217,6 +217,55 @@ def test_what_it_does_not_reach_does_not_count(old, new, mine):
     assert mine(old, new).hash == mine().hash
 
 
+KINDS = {  # what a part may reach: the file, and an edit in it
+    "a base class": ("class B:\n  def f(self): return 1\nclass Mine(B): pass", "return 1", "return 2"),
+    "a decorator": ("def d(f):\n  return lambda s: f(s) + 1\nclass Mine:\n  @d\n  def f(self): return 1", "+ 1", "+ 2"),
+    "one of two lambdas": ("A, G = lambda: 1, lambda: 5\nclass Mine:\n  def f(self): return G()", "5", "6"),
+    "a table of functions": ("def a(): return 1\nT = {0: a}\nclass Mine:\n  def f(self): return T[0]()", "n 1", "n 2"),
+    "a partial": (
+        "import functools\nP = functools.partial(max, 1)\nclass Mine:\n  def f(self): return P(2)",
+        "1)",
+        "3)",
+    ),
+    "an expression": ("import polars as pl\nE = pl.col('a') > 3\nclass Mine:\n  def f(self): return E", "> 3", "> 4"),
+    "a frame": (
+        "import polars as pl\nE = pl.DataFrame({'a': [1]})\nclass Mine:\n  def f(self): return E",
+        "[1]",
+        "[2]",
+    ),
+    "a pattern": ("import re\nR = re.compile('a+')\nclass Mine:\n  def f(self): return R", "a+", "b+"),
+    "an object": (
+        "class T:\n  def __init__(s): s.x = 1\nI = T()\nclass Mine:\n  def f(self): return I.x",
+        "x = 1",
+        "x = 2",
+    ),
+    "a cached function": (
+        "import functools\n@functools.cache\ndef g(): return 3\nclass Mine:\n  def f(self): return g()",
+        "n 3",
+        "n 4",
+    ),
+    "a default's factory": (
+        "from dataclasses import dataclass, field\ndef mk(): return (1,)\n@dataclass(frozen=True)\nclass Mine:\n"
+        "  x: tuple = field(default_factory=mk)",
+        "(1,)",
+        "(2,)",
+    ),
+    "an enumeration": (
+        "import enum\nclass C(enum.Enum):\n  A = 1\nclass Mine:\n  def f(self): return C.A",
+        "A = 1",
+        "A = 2",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_thing_that_is_reached_counts(kind, module):
+    source, old, new = KINDS[kind]
+    assert old in source
+    first, again, edited = (code_of(module(text).Mine) for text in (source, source, source.replace(old, new)))
+    assert first == again and first.hash != edited.hash and not first.unseen
+
+
 def test_code_without_a_source_is_said():
     space: dict[str, Any] = {"__name__": "__main__"}
     exec("def typed(judged):\n    return judged.head(1)", space)

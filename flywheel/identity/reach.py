@@ -33,6 +33,7 @@ from flywheel.identity.source import (
 TEXTS = r"txt|md|json|jsonl|ya?ml|toml|csv|tsv|j2|jinja2?"
 NAMED = re.compile(rf"[\w.\-]*\.(?:{TEXTS})(?=['\"\\])")
 """A text file, or only an ending of such, in the strings of a syntax tree."""
+ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 PLAIN = (str, bytes, int, float, complex, type(None), type(Ellipsis), range)
 HOLDERS = (FunctionType, type, ModuleType, MethodType, functools.partial, property)
 
@@ -200,7 +201,7 @@ class _Reach:
         with suppress(Exception):  # a table or an array
             content = value.to_dict(as_series=False) if hasattr(value, "to_dict") else value.tolist()
             return f"{kind.__qualname__} {content!r}"
-        return kind.__qualname__ if " at 0x" in repr(value) else repr(value)
+        return ADDRESS.sub("", repr(value))
 
 
 def _is_part(value: Any) -> bool:

@@ -83,14 +83,17 @@ def definition(part: Any) -> ast.AST | None:
 
 
 def _function_node(tree: ast.Module, code: CodeType) -> ast.AST | None:
-    """The node of this name that begins where the code does."""
-    kinds = (ast.Lambda,) if code.co_name == "<lambda>" else FUNCTIONS
-    for node in ast.walk(tree):
-        if isinstance(node, kinds) and getattr(node, "name", "<lambda>") == code.co_name:
-            marks = getattr(node, "decorator_list", ())
-            if min([node.lineno, *(mark.lineno for mark in marks)]) == code.co_firstlineno:
-                return node
-    return None
+    """The node of this name that begins where the code does; lambdas of one line count together."""
+    if code.co_name == "<lambda>":
+        lambdas = [node for node in ast.walk(tree) if isinstance(node, ast.Lambda)]
+        found: list[ast.expr] = [node for node in lambdas if node.lineno == code.co_firstlineno]
+        return ast.Tuple(found, ast.Load()) if found else None
+    named = (node for node in ast.walk(tree) if isinstance(node, FUNCTIONS) and node.name == code.co_name)
+    return next((node for node in named if _first_line(node) == code.co_firstlineno), None)
+
+
+def _first_line(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    return min([node.lineno, *(mark.lineno for mark in node.decorator_list)])
 
 
 def _class_node(tree: ast.Module, kind: type) -> ast.AST | None:
