@@ -106,6 +106,8 @@ def main() -> int:
     parser.add_argument("--shared", type=Path, default=SHARED, help="where the scripts are")
     parser.add_argument("--only", nargs="*", default=[], help="numbers of scripts, such as 01")
     options = parser.parse_args()
+    if not options.shared.is_dir() and (options.only or options.shared != SHARED):
+        parser.error(f"{options.shared} is no folder")
     value: dict[str, Any] = {}
     ok = True
     with tempfile.TemporaryDirectory() as folder:
@@ -119,8 +121,6 @@ def main() -> int:
             value |= {"scripts": len(scripts), "inputs": sum(script.inputs for script in scripts.values())}
             value["not met"] = [name for name, script in scripts.items() if not script.met]
             ok = ok and bool(scripts) and not value["not met"]
-        elif options.only or options.shared != SHARED:
-            sys.exit(f"{options.shared} is no folder")
         else:
             print(f"{options.shared} is not there: the copy alone was run", file=sys.stderr)
     print(
