@@ -41,6 +41,8 @@ NEXT = re.compile(r"(?im)^[\s#*_]*(?:problem|question|exercise|q)\b[^\n:]{0,20}:
 SOLUTION = re.compile(r"<<[^<>]*=[^<>]*>>|(?s:(?:[A-Za-z]{3,}.*?[\d=].*?[.\n]\s*){2})")
 WORDY = 8
 """Words without which an unmarked reference is no solution, but an answer."""
+CALCULATED = re.compile(r"(?m)^(?=[^\n]*(?<!\\)\b[A-Za-z]{3,})[^\n]*[\d)]\s*=\s*\$?[\d<]")
+"""A line that works something out: "Bucks: 50(.50) = 25". Two of them are a solution, however few the words."""
 PLAIN = re.compile(r"-?\d{1,100}(?:\.\d{1,100}|/0*[1-9]\d{0,100})?")
 
 
@@ -150,10 +152,10 @@ def _first_question(text: str) -> str:
 
 def _solution(reference: str) -> bool:
     """Whether an unmarked reference is no answer, but a text in which one would have to be sought."""
-    words = len(re.findall(r"(?<!\\)\b[A-Za-z]{3,}", reference[: 2 * LONGEST]))
-    return (words > 3 and "<<" in reference) or (
-        words >= WORDY and SOLUTION.search(reference[: 2 * LONGEST]) is not None
-    )
+    begin = reference[: 2 * LONGEST]
+    words = len(re.findall(r"(?<!\\)\b[A-Za-z]{3,}", begin))
+    worked_out = len(CALCULATED.findall(begin)) > 1
+    return worked_out or (words > 3 and "<<" in reference) or (words >= WORDY and SOLUTION.search(begin) is not None)
 
 
 def _boxed(text: str) -> str | None:

@@ -263,6 +263,17 @@ def test_no_answer_no_reference_and_a_wrong_answer_are_three_things() -> None:
     ]
 
 
+def test_a_short_solution_is_no_reference_and_an_answer_of_lines_is() -> None:
+    solutions = (
+        "Bucks:50(.50)=25\n8 Points:25(.20)=5 bucks\nA: 5",
+        "Ruins:220(.40)=88\nUnmanned:88/2=<<88/2=44>>44 castles\nA: 44",
+        "Apples: 3 * 4 = 12\nPears: 12 + 2 = $14",
+    )
+    assert [row[:2] for row in judged([("\\boxed{5}", each) for each in solutions])] == [("error", None)] * 3
+    answers = ("\\text{Area} = 5", "\\frac{1}{2}\n= 0.5", "\\begin{pmatrix}\n1 & 2\\\\\n3 & 4\n\\end{pmatrix}")
+    assert scores([(f"\\boxed{{{each}}}", each) for each in answers]) == [1.0, 1.0, 1.0]
+
+
 @contextmanager
 def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """The process groups of all workers that are started."""
