@@ -87,6 +87,13 @@ def test_files_that_belong_to_no_split_are_named(tmp_path: Path, names: tuple[st
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("offline")
+def test_a_folder_with_the_cache_of_datasets_in_it_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="holds the cache of `datasets` .*: set HF_HOME to a place elsewhere"):
+        Hub(folder(tmp_path, "train.jsonl"), "train", prompt="prompt")()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("offline")
 def test_a_split_is_taken_where_all_files_belong_to_one(tmp_path: Path) -> None:
     place = folder(tmp_path / "data", "train.jsonl", "test.jsonl", "notes.txt")
     assert answers(place, "test") == ["test.jsonl"]

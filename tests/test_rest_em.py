@@ -57,11 +57,13 @@ def test_worked_examples_in_every_prompt_are_no_overlap(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_gsm8k_is_read_from_a_folder_where_settings_say_so(tmp_path: Path) -> None:
+    folder = tmp_path / "gsm8k"
+    folder.mkdir()
     for part, answer in (("train", 1), ("test", 2)):
-        row = {"question": "How many?", "answer": f"Some.\n#### {answer}"}
-        (tmp_path / f"{part}.jsonl").write_text(json.dumps(row) + "\n")
+        row = {"question": f"How many of {part}?", "answer": f"Some.\n#### {answer}"}
+        (folder / f"{part}.jsonl").write_text(json.dumps(row) + "\n")
     settings = [
-        f"{path}.{field}" for path in ("prompts", "exam.prompts") for field in (f"name={tmp_path}", "config=None")
+        f"{path}.{field}" for path in ("prompts", "exam.prompts") for field in (f"name={folder}", "config=None")
     ]
     script = (
         "import sys\nfrom flywheel.load import load\n"

@@ -29,6 +29,7 @@ def load(name: str, split: str, config: str | None = None, revision: str | None 
         if (folder / "state.json").exists():
             return datasets.load_from_disk(str(folder))
         if folder.is_dir() and not chosen(folder):
+            _check_cache(folder, Path(datasets.config.HF_DATASETS_CACHE))
             _check_whole(folder, datasets.load_dataset_builder(str(folder), config).config.data_files or {})
         return datasets.load_dataset(str(folder) if folder.is_dir() else name, config, split=split, revision=revision)
     except SourceError:
@@ -76,6 +77,15 @@ def _check_whole(folder: Path, splits: Any) -> None:
         raise SourceError(
             f"{folder}: `datasets` puts {names} into no split, because of the name or the format of other files here, "
             "and would leave out what is in there: rename the files, or name those that you want"
+        )
+
+
+def _check_cache(folder: Path, cache: Path) -> None:
+    """SourceError if `datasets` keeps what it has read in the folder: it would read that as well the next time."""
+    if cache.resolve().is_relative_to(folder.resolve()):
+        raise SourceError(
+            f"{folder} holds the cache of `datasets` ({cache}), whose files would be taken for data: set HF_HOME to a "
+            "place elsewhere"
         )
 
 
