@@ -35,8 +35,6 @@ SECONDS = 600
 """For a script; one of them starts a vLLM server."""
 ALL_SECONDS = 1800
 """For the copy."""
-
-
 TARGET = "all tests pass, all scripts end with 0, no input is missing"
 
 
