@@ -12,6 +12,7 @@ from filters.pairs import MaxMin
 from flywheel.checkup import truth
 from flywheel.engines.toy import write_weights
 from flywheel.errors import HealthAlarm, RecipeError
+from flywheel.identity import title
 from flywheel.load import check, load
 from flywheel.recipe import BASE, Alarm, AnyJudge, Asked, Gate, Meta, Recipe, Sampling, Scaled
 from flywheel.report import write
@@ -223,7 +224,7 @@ class Loud:
 def test_a_judge_without_a_scale_is_told_how_well_it_ranks_and_not_how_often_it_is_right(
     recipe: Recipe, tmp_path: Path
 ) -> None:
-    found = measured(turned(replace(recipe, judges=(Loud(),)), tmp_path), "loud")
+    found = measured(turned(replace(recipe, judges=(Loud(),)), tmp_path), title(Loud()))
     assert {"ranking", "spearman", "score"} <= set(found)
     assert not {"accuracy", "kappa", "saturation"} & set(found)
     assert found["verbosity"] == pytest.approx(1.0, abs=0.05)
