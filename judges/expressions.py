@@ -11,20 +11,25 @@ from typing import Any
 from mpmath.libmp import NoConvergence
 from sympy import (
     And,
+    Basic,
     Eq,
     Expr,
     FiniteSet,
     Float,
     GreaterThan,
+    Integral,
     Interval,
     LessThan,
+    Limit,
     MatrixBase,
     Poly,
     PolynomialError,
+    Product,
     Rational,
     Set,
     StrictGreaterThan,
     StrictLessThan,
+    Sum,
     Symbol,
     Tuple,
     UnevaluatedExpr,
@@ -41,6 +46,8 @@ from judges.shapes import near
 
 POINTS = [Rational(*pair) for pair in ((743, 997), (1213, 991), (601, 313), (367, 211), (733, 283), (457, 179))]
 """Values of the first symbols, of which no simple expression makes the same by chance."""
+ENDLESS = (Sum, Product, Integral, Limit)
+"""To evaluate these may take for ever."""
 LARGE = 10**400
 """Above it a number is not written out to be compared."""
 UNSOLVABLE = (NotImplementedError, TypeError, ValueError, ZeroDivisionError, AttributeError)
@@ -48,9 +55,11 @@ UNSOLVABLE = (NotImplementedError, TypeError, ValueError, ZeroDivisionError, Att
 
 def surely_differ(one: Any, other: Any) -> bool:
     """Whether two expressions or equations have different values at a point, so that they cannot be equal."""
+    pair = (one, other)
+    if any(isinstance(part, Basic) and part.has(*ENDLESS) and part.free_symbols for part in pair):
+        return False
     if isinstance(one, Eq) and isinstance(other, Eq):
         return _misses(one, other)
-    pair = (one, other)
     if not all(isinstance(part, Expr) and not isinstance(part, Symbol) for part in pair) or _unevaluated(one, other):
         return False
     point = _point(one, other)
@@ -124,7 +133,7 @@ def _bound(relation: Any) -> tuple[Any, bool, Any, bool] | None:
 
 
 def _misses(one: Any, other: Any) -> bool:
-    """Whether a real solution of the one equation, a polynomial in a symbol, does not solve the other."""
+    """Whether a solution of the one equation, a polynomial in a symbol, does not solve the other."""
     point = _point(one, other)
     for symbol in sorted(one.free_symbols, key=str):
         fixed = {name: value for name, value in point.items() if name != symbol}
@@ -132,9 +141,9 @@ def _misses(one: Any, other: Any) -> bool:
             roots = Poly((one.lhs - one.rhs).subs(fixed), symbol).nroots(n=15)
         except (*UNSOLVABLE, PolynomialError, NoConvergence):
             continue
-        for root in roots:
-            left, right = (_value(side, {**fixed, symbol: re(root)}) for side in (other.lhs, other.rhs))
-            if abs(im(root)) < 1e-9 and left is not None and right is not None:
+        for root in [re(root) for root in roots if abs(im(root)) < 1e-9] or roots:
+            left, right = (_value(side, {**fixed, symbol: root}) for side in (other.lhs, other.rhs))
+            if left is not None and right is not None:
                 return abs(left - right) > 1e-6 * (1 + abs(left) + abs(right))
     return False
 

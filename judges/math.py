@@ -36,6 +36,7 @@ BOXED = re.compile(r"\\(?:f?boxed|fbox)\s*(\{|(?=[-\d\\A-Za-z]))")
 BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # \{ and \} are no braces
 MARK = re.compile(r"####")
 ANSWER = re.compile(r"(?i)\banswer[\s*_]*:")
+ANNOUNCED = re.compile(r"(?i).*\banswer\s+is\b[\s:*]*(\S.*)")
 NEXT = re.compile(r"(?im)^[\s#*_]*(?:problem|question|exercise|q)\b[^\n:]{0,20}:")
 """A model that has answered goes on with a question of its own."""
 SOLUTION = re.compile(r"<<[^<>]*=[^<>]*>>|(?s:(?:[A-Za-z]{3,}.*?[\d=].*?[.\n]\s*){2})")
@@ -136,7 +137,7 @@ def _verdict(reply: bytes | None, timeout: float) -> Verdict:
 def _answer(gold: str, text: str) -> Item | Verdict:
     text = _first_question(text)
     boxed = _boxed(text)
-    answer = boxed or _marked(text, MARK) or _marked(text, ANSWER)
+    answer = boxed or _marked(text, MARK) or _marked(text, ANSWER) or _announced(text)
     if answer is not None and len(answer) > LONGEST:
         return Verdict("unparsable", None, f"an answer of {len(answer)} characters")
     item = Item(gold, answer or _tail(text), boxed is not None, answer is not None)
@@ -180,6 +181,12 @@ def _marked(text: str, marker: re.Pattern[str]) -> str | None:
     """The first line with anything on it after the last marker, or None."""
     mark = last(marker, text)
     return None if mark is None else text[mark.end() :].strip().partition("\n")[0].strip() or None
+
+
+def _announced(text: str) -> str | None:
+    """What the last line says that the answer is."""
+    said = ANNOUNCED.match(text.rstrip().rpartition("\n")[2][-TAIL:])
+    return said[1].strip() if said else None
 
 
 def _tail(text: str) -> str:

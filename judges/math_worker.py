@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from judges.notation import tidy
 from judges.numerals import Number, spelled
 from judges.shapes import Numeral, numeral, ordered, same, unlike
-from judges.wording import in_words, prose, quantity, said
+from judges.wording import in_words, prose, quantity, said, sentence
 
 MEMORY = 4 << 30
 """Bytes of address space: far above what an honest comparison takes, far below what hurts a machine."""
@@ -64,7 +64,7 @@ def formulas(text: str, latex: bool) -> list[Any]:
 def compare(reference: str, answer: str, boxed: bool, marked: bool) -> dict[str, Any]:
     """Status, score and detail. `boxed` says that the answer is all LaTeX, `marked` that it follows a marker."""
     gold = values(reference)
-    if gold.number is None and prose(gold.text) and (one := said(gold.text, True)) and len(one) == 1:
+    if gold.number is None and sentence(gold.text) and (one := said(gold.text, True)) and len(one) == 1:
         gold = gold._replace(number=one[0])
     given = values(answer)
     return plainly(gold, given, boxed, marked) or symbolically(gold, given, boxed)
@@ -113,11 +113,14 @@ def symbolically(gold: Reading, given: Reading, boxed: bool) -> dict[str, Any]:
 def equal(gold: Any, answer: Any, swapped: bool) -> bool:
     """Whether math-verify finds two of its readings equal, and nothing says that they are not."""
     from math_verify import verify
+    from sympy import nan, zoo
 
     from judges.expressions import as_interval, differ, same_number, surely_differ
 
     texts = isinstance(gold, str) or isinstance(answer, str)
     if not texts:
+        if gold == answer and not gold.has(nan, zoo):
+            return True
         gold, answer = as_interval(gold, answer), as_interval(answer, gold)
         if (told := same_number(gold, answer)) is not None:
             return told

@@ -84,6 +84,12 @@ def in_words(tidied: str) -> tuple[str, ...] | None:
     return tuple(sorted(part for part in parts if part))
 
 
+def sentence(tidied: str) -> bool:
+    """Whether a text is a sentence around one number: no date, no name of a thing."""
+    text = plain(tidied)
+    return len(text) < 200 and len(list(numbers(text))) == 1 and len(re.findall(r"[A-Za-z]{2,}", text)) > 2
+
+
 def prose(tidied: str) -> bool:
     """Whether a text is too wordy to be a formula."""
     text = re.sub(r"\\(?:begin|end)\s*\{\w*\}|\\[A-Za-z]+", " ", tidied)
