@@ -72,6 +72,11 @@ def compared(folder: Path, boards: Mapping[str, Board]) -> Iterator[Row]:
                 unlisted.append(name)
                 continue
             found = played(store, path, name)
+            if found is None:
+                yield Row(
+                    None, there, "it was compared with itself, and the import says that this makes no comparison", name
+                )
+                continue
             other = found.annotator != annotator and published(boards, found.annotator, model) == found.rates
             why = f"the annotations in the file are by {found.annotator}, and as on its board" if other else False
             yield Row(found.rates, there, why, name)
@@ -89,9 +94,12 @@ def published(boards: Mapping[str, Board], annotator: str, model: str) -> Rates 
     return Rates(round(float(row["win_rate"]), 6), round(float(discrete), 6), total)
 
 
-def played(store: Store, path: Path, name: str) -> Played:
-    """Import annotations as comparisons, and count what the store says of the model that was shown second."""
-    import_files(store, [str(path)], "comparisons", name=name)
+def played(store: Store, path: Path, name: str) -> Played | None:
+    """Import annotations as comparisons, and count what the store says of the model that was shown second; None where
+    the import says that each pair is of the same answer twice."""
+    imported = import_files(store, [str(path)], "comparisons", name=name)
+    if not imported.rows["comparisons"] and any("make no comparison" in note for note in imported.notes):
+        return None
     judge = {"judge": f"imported#{name}#"}
     battles, preferred = store.sql(BATTLES, judge), store.sql(PREFERRED, judge)
     (model,), (annotator,) = (battles[column].unique() for column in ("second", "judge"))
