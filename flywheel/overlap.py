@@ -3,11 +3,12 @@
 An id finds only the same chat, letter by letter. Here texts are compared as GPT-3 and its successors were checked: what
 users say, in lower case, without punctuation, 13 words in a row. A training prompt is near an exam prompt that
 
-- has the same `n` words in a row, and these are its own: they stand in fewer than SEVERAL exam prompts, and half of
-  them do so without the others. Words that several items share are an instruction, a passage or worked examples, and
-  say nothing about one item. (GPT-3 leaves out n-grams that stand in more than 10 documents, as most of those are
-  boilerplate: Brown et al., arXiv 2005.14165, appendix C. It counts training documents. That would let an item go that
-  was copied often, so we count exam prompts.)
+- has the same `n` words in a row, and these are its own: fewer than SEVERAL exam prompts have them, and at least half
+  of them are in no row of half as many words that several have (or the end of a short instruction and an item's first
+  word would do). What several items share is an instruction, a passage or worked examples, and says nothing about one
+  item. (GPT-3 leaves out n-grams that stand in more than 10 documents, as most of those are boilerplate: Brown et al.,
+  arXiv 2005.14165, appendix C. It counts training documents; that would let an item go that was copied often, so we
+  count exam prompts.)
 - is there in whole, or nearly (`cores`), even if each of its n-grams is shared. So an item that the exam has in several
   paraphrases, or that is put together from pieces, cannot leak as it is. (PaLM and Tulu 3 ask for 70% and 50% of an
   item's 8-grams, whichever they are; a long template alone has as many.)
