@@ -88,6 +88,8 @@ def same_number(one: Any, other: Any) -> bool | None:
     values = [part.evalf(40) for part in pair]
     if not all(value.is_number and not value.has(nan) for value in values):
         return None
+    if not all(value.is_finite for value in values):  # 1/0 is no number, however far it is from one
+        return False if any(value.is_finite for value in values) else None
     gap, size = abs(values[0] - values[1]), max(map(abs, values))
     return None if 0 < gap < 1e-60 else bool(gap <= size * 1e-20)
 

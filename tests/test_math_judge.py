@@ -274,6 +274,18 @@ def test_a_short_solution_is_no_reference_and_an_answer_of_lines_is() -> None:
     assert scores([(f"\\boxed{{{each}}}", each) for each in answers]) == [1.0, 1.0, 1.0]
 
 
+def test_what_has_no_value_equals_no_number() -> None:
+    from judges.expressions import read_quickly, same_number
+    from judges.math_worker import formulas
+
+    read_quickly()
+    for text in ("1/0", "\\frac{5}{0}", "1/0 + 3"):
+        for one in formulas(text, True)[:1]:
+            for _ in range(3):  # what sympy knows of it changes when it is asked
+                assert same_number(formulas("42", True)[0], one) is not True, text
+    assert not any(scores([("#### 1/0", "42"), ("\\boxed{\\frac{1}{0}}", "42"), ("42", "\\frac{1}{0}")]))
+
+
 @contextmanager
 def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """The process groups of all workers that are started."""
