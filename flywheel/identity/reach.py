@@ -30,9 +30,9 @@ from flywheel.identity.source import (
     tree_of,
 )
 
-TEXTS = r"txt|md|json|jsonl|ya?ml|toml|csv|tsv|j2|jinja2?"
+TEXTS = r"py|txt|md|json|jsonl|ya?ml|toml|csv|tsv|j2|jinja2?"
 NAMED = re.compile(rf"[\w.\-]*\.(?:{TEXTS})(?=['\"\\])")
-"""A text file, or only an ending of such, in the strings of a syntax tree."""
+"""A text file or a script, or only an ending of such, in the strings of a syntax tree."""
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 PLAIN = (str, bytes, int, float, complex, type(None), type(Ellipsis), range)
 HOLDERS = (FunctionType, type, ModuleType, MethodType, functools.partial, property)
@@ -160,11 +160,14 @@ class _Reach:
             self._module(inner)
 
     def _beside(self, text: str, module: str) -> None:
-        """The text files beside a module that its code names, in full or by their ending."""
+        """The text files and scripts beside a module that its code names, in full or by their ending."""
         file = file_of(module)
         for named in sorted(set(NAMED.findall(text))) if file else ():
             for path in sorted(file.parent.glob(f"*{named}" if named.startswith(".") else named)) if file else ():
-                self.texts[f"file {path.name}"] = _hash(path.read_bytes())
+                tree = tree_of(path) if path.suffix == ".py" else None
+                self.texts[f"file {path.name}"] = _hash(path.read_bytes() if tree is None else told(tree).encode())
+                for inner in sorted(imported(tree, module)) if tree else ():
+                    self._module(inner)
 
     def _value(self, value: Any, name: str) -> str:
         """A constant as text, the same for the same value; functions and classes in it are followed."""
