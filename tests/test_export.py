@@ -208,7 +208,7 @@ def test_a_hub_folder_is_what_datasets_and_the_hub_read(home: Path, tmp_path: Pa
     text = card.text
     funnel = store.sql("from funnel").row(0, named=True)
     assert f"| Correct() | {funnel['rows_in']} | {funnel['rows_out']} |" in text
-    for told in ("temperature 0.7", "larger-sums, 20 items", "(base)", "| Numeric(after='Answer:') | failed |"):
+    for told in ("temperature 0.7", "larger-sums, 20 items", "(base)", "| Numeric(after='Answer:') v2 | failed |"):
         assert told in text
     assert not {token.type for token in tokens(card.content)} & {"html_block", "html_inline", "image", "link_open"}
 

@@ -118,3 +118,14 @@ def test_a_folder_that_says_itself_what_its_splits_are_is_believed(tmp_path: Pat
     with pytest.raises(SourceError, match="its splits are train, test"):
         answers(saved, "dev")
     assert answers(folder(tmp_path / "tables", "a.csv", "b.csv")) == ["a.csv", "b.csv"]
+
+
+@pytest.mark.slow
+def test_a_folder_is_not_taken_for_another_of_its_name(tmp_path: Path) -> None:
+    card = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/*.parquet\n---\n"
+    for above, texts in (("one", ["a", "b"]), ("two", ["c", "d", "e"])):
+        folder = tmp_path / above / "mine"
+        (folder / "data").mkdir(parents=True)
+        (folder / "README.md").write_text(card)
+        pl.DataFrame({"text": texts}).write_parquet(folder / "data" / "train.parquet")
+        assert [row["text"] for _, row in records(str(folder))] == texts

@@ -320,7 +320,7 @@ def test_a_judge_that_cannot_judge_these_answers_is_refused(small: Recipe, tmp_p
     chatty = replace(small, prompts=Sums(side=2, first=0, last=8), judges=(rubric,), keep=(Finished(),))
     home = selected(chatty, tmp_path)
     with pytest.raises(
-        RecipeError, match=r"does not fit the answers of run toy: judge Numeric\(after='Total'\) gave none"
+        RecipeError, match=r"does not fit the answers of run toy: judge Numeric\(after='Total'\) v2 gave none"
     ):
         replayed(replace(chatty, judges=(Numeric(after="Total"),), keep=(Correct(),)), home)
 

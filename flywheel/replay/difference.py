@@ -235,12 +235,12 @@ def told(recipe: str, heard: pl.DataFrame, words: pl.DataFrame) -> pl.DataFrame:
         judges.append((written["meta"]["judge"], words))
     frames = [pl.DataFrame(schema={"generation": pl.String, "score": pl.Float64})]
     for described, votes in judges:
-        mine = votes.filter(judge=_name(described, votes["judge"].unique(maintain_order=True).to_list()))
+        mine = votes.filter(judge=called(described, votes["judge"].unique(maintain_order=True).to_list()))
         frames.append(mine.group_by("generation").agg(pl.col("score").mean().round(9)))
     return pl.concat(frames)
 
 
-def _name(described: dict[str, Any], voters: Sequence[str]) -> str | None:
+def called(described: dict[str, Any], voters: Sequence[str]) -> str | None:
     """Which of those who voted is the judge that a recipe describes: names begin with the type, then hash the rest."""
     kind = described.get("is")
     exact = described.get("called") or f"{kind}#{content_id(described)[:8]}"  # as before names stood in the record

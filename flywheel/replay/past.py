@@ -1,5 +1,6 @@
 """One iteration of a run before another recipe: what models must be asked, and what would have trained."""
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -8,12 +9,13 @@ import polars as pl
 
 from flywheel import history
 from flywheel.check import askers
+from flywheel.identity import names
 from flywheel.judging import judge_answers, silence
 from flywheel.learn import dataset_frames
 from flywheel.meta import judge_judgments, worth_judging
 from flywheel.recipe import AnyJudge, Asked, Judge, PairJudge
 from flywheel.replay import excerpt
-from flywheel.replay.difference import Difference, Side, Truth, difference, nobody_knows, told, truth_of
+from flywheel.replay.difference import Difference, Side, Truth, called, difference, nobody_knows, told, truth_of
 from flywheel.steps import selected
 from flywheel.store import Store
 from flywheel.tables import prompt_id
@@ -115,9 +117,13 @@ class Past:
         if self.row["dataset"] is None:
             yield "it has not selected what trains yet, so every row is gained"
         yield from self.silence(judged)
-        for judge in self.turn.recipe.judges:
-            mean = pl.col("score").mean().round(9)
-            before = self.heard.filter(judge=self.turn.title(judge)).group_by("generation").agg(before=mean)
+        then = json.loads(self.row["recipe"])["judges"]
+        voters = self.heard["judge"].unique(maintain_order=True).to_list()
+        for judge, described in zip(self.turn.recipe.judges, then, strict=False):
+            if described.get("is") not in names(type(judge)):
+                continue
+            mean, was = pl.col("score").mean().round(9), called(described, voters)  # perhaps with other code
+            before = self.heard.filter(judge=was).group_by("generation").agg(before=mean)
             both = before.join(self._votes(judge).group_by("generation").agg(after=mean), on="generation")
             count = both.select(pl.col("before").ne_missing(pl.col("after")).sum()).item()
             if count:
