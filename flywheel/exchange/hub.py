@@ -50,8 +50,8 @@ def load(name: str, split: str, config: str | None = None, revision: str | None 
 
 
 def _own_cache(folder: Path, cache: Path) -> str:
-    """Where these very files are cached: `datasets` 5.2 takes what it cached of one folder for what is in another one of
-    the same name, whose README lists files of the same names."""
+    """Where these very files are cached: `datasets` 5.2 takes what it cached of one folder for what another one of the
+    same name holds, whose README lists files of the same names."""
     files = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in data_files(folder.resolve())]
     return str(cache / "flywheel" / content_id(str(folder.resolve()), files))
 
