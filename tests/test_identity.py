@@ -6,7 +6,7 @@ import sys
 import textwrap
 import types
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, make_dataclass, replace
+from dataclasses import MISSING, dataclass, field, make_dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -69,6 +69,29 @@ def test_a_field_with_a_default_that_is_added_changes_no_id():
         same = {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}
         assert stripped(describe(more(**same))) == stripped(describe(part)), kind
         assert stripped(describe(more(**same, added=0.25))) != stripped(describe(part)), kind
+
+
+def remade(part: Any, name: str, renamed: str = "", **members: Any) -> Any:
+    """The same part of a class of that name in another module, with one field under another name that has an alias."""
+    fields, values = [], {}
+    for f in dataclasses.fields(part):
+        now = f"{f.name}_now" if f.name == renamed else f.name
+        known = {"known_as": (*f.metadata.get("known_as", ()), f.name)} if f.name == renamed else dict(f.metadata)
+        kept = {key: value for key in ("default", "default_factory") if (value := getattr(f, key)) is not MISSING}
+        fields.append((now, Any, field(metadata=known, kw_only=True, **kept)))
+        values[now] = getattr(part, f.name)
+    made = make_dataclass(name, fields, frozen=True, namespace={"__module__": "moved.elsewhere", **members})
+    return made(**values)
+
+
+def test_every_part_and_every_field_can_be_renamed_and_moved():
+    for part in instances():
+        kind = type(part)
+        same = stripped(describe(part))
+        assert stripped(describe(remade(part, "Renamed", known_as=names(kind)))) == same, kind
+        assert stripped(describe(remade(part, "Renamed"))) != same, kind
+        for f in dataclasses.fields(part):
+            assert stripped(describe(remade(part, kind.__name__, f.name))) == same, (kind, f.name)
 
 
 def stripped(described: Any) -> Any:
