@@ -65,7 +65,7 @@ def _drawn(own: Mapping[str, Any] | None) -> str:
     """A server's own parameters in words."""
     every = "each request sends every parameter"
     if own is None:
-        return f"and does not tell what it would draw by: {every}"
+        return f"and does not tell what it would draw by (vLLM does with --enable-scale-out): {every}"
     told = ", ".join(f"{name}={value}" for name, value in own.items())
     return f"and would change {told} where a request left it out: {every}" if told else "and changes no parameter"
 

@@ -340,7 +340,7 @@ def vllm_server(weights: Path, log: Path) -> Iterator[str]:
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     argv = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(weights), "--port", str(port)]
-    argv += ["--host", "127.0.0.1", "--dtype", "float32", "--enforce-eager"]
+    argv += ["--host", "127.0.0.1", "--dtype", "float32", "--enforce-eager", "--enable-scale-out"]
     environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1", "VLLM_NO_USAGE_STATS": "1"}
     with log.open("wb") as output, leashed(argv, env=environment, stdout=output, stderr=output) as process:
         while True:

@@ -92,7 +92,7 @@ class VllmServer(NamedTuple):
 
         try:
             return await asking.ask(f"{self.server}/v1/chat/completions/render", body, read, tries=1)
-        except EngineError:  # older servers have no such address
+        except EngineError:  # older servers have no such address, newer ones only with --enable-scale-out
             return None
 
 
