@@ -85,11 +85,17 @@ def definition(part: Any) -> ast.AST | None:
 def _function_node(tree: ast.Module, code: CodeType) -> ast.AST | None:
     """The node of this name that begins where the code does; lambdas of one line count together."""
     if code.co_name == "<lambda>":
-        lambdas = [node for node in ast.walk(tree) if isinstance(node, ast.Lambda)]
+        lambdas = [node for node in _nodes(tree) if isinstance(node, ast.Lambda)]
         found: list[ast.expr] = [node for node in lambdas if node.lineno == code.co_firstlineno]
         return ast.Tuple(found, ast.Load()) if found else None
-    named = (node for node in ast.walk(tree) if isinstance(node, FUNCTIONS) and node.name == code.co_name)
+    named = (node for node in _nodes(tree) if isinstance(node, FUNCTIONS) and node.name == code.co_name)
     return next((node for node in named if _first_line(node) == code.co_firstlineno), None)
+
+
+@functools.lru_cache(maxsize=1024)
+def _nodes(node: ast.AST) -> list[ast.AST]:
+    """All classes, functions and lambdas in a tree."""
+    return [inner for inner in ast.walk(node) if isinstance(inner, (ast.ClassDef, ast.Lambda, *FUNCTIONS))]
 
 
 def _first_line(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
@@ -100,8 +106,7 @@ def _class_node(tree: ast.Module, kind: type) -> ast.AST | None:
     """The last class of this name: the one that a name defined twice stands for."""
     found: list[ast.AST] = [tree]
     for name in kind.__qualname__.replace(".<locals>", "").split("."):
-        inner = [node for outer in found for node in ast.walk(outer) if isinstance(node, (ast.ClassDef, *FUNCTIONS))]
-        found = [node for node in inner if node.name == name]
+        found = [node for outer in found for node in _nodes(outer) if getattr(node, "name", None) == name]
     return found[-1] if found else None
 
 
