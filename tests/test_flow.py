@@ -192,7 +192,7 @@ def test_a_step_that_takes_too_long_is_stopped_with_all_that_it_started(server: 
     failed = store.sql("select step, detail from events where kind = 'failure'").rows()
     assert [(step, "step_timeout" in detail) for step, detail in failed] == [("train", True)]
     write_weights(weights, 0.3, 1)
-    assert last_decided(load("toy", overrides=overrides), store) == 0
+    assert last_decided(lambda iteration: load("toy", iteration, overrides), store) == 0
 
 
 def test_an_engine_that_fails_is_tried_again_later_and_later_and_nothing_else_is(

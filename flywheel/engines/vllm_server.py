@@ -87,8 +87,9 @@ class VllmServer(NamedTuple):
         body = {"model": self.model, "messages": [{"role": "user", "content": UNTOLD}]}
 
         def read(reply: Any) -> dict[str, Any]:
-            drawn = reply["sampling_params"]
-            return {name: drawn[name] for name in neutral if max(drawn[name], 0) != neutral[name]}
+            drawn = {name: value for name, value in reply["sampling_params"].items() if value is not None}
+            known = {name: drawn.get(name, value) for name, value in neutral.items()}  # vLLM leaves out its defaults
+            return {name: value for name, value in known.items() if max(value, 0) != neutral[name]}
 
         try:
             return await asking.ask(f"{self.server}/v1/chat/completions/render", body, read, tries=1)
