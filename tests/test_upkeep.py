@@ -105,7 +105,8 @@ def same(one: dict[str, pl.DataFrame], other: dict[str, pl.DataFrame]) -> bool:
 
 
 def test_a_runs_store_is_sound_and_has_rows_in_every_table(home: Path) -> None:
-    assert [table for table, frame in contents(home / "flywheel.duckdb").items() if frame.is_empty()] == []
+    empty = [table for table, frame in contents(home / "flywheel.duckdb").items() if frame.is_empty()]
+    assert empty == ["aliases"], "only what an older program made has other ids"
     assert found(home) == []
     done = command("check", home=home)
     assert (done.exit_code, done.output) == (0, "the store is sound\n")
@@ -130,7 +131,7 @@ def test_every_row_that_names_none_is_found(home: Path) -> None:
 
 
 def test_every_row_that_is_there_twice_is_found(home: Path) -> None:
-    tables = [table for table, keys in KEYS.items() if keys]
+    tables = [table for table, keys in KEYS.items() if keys and table != "aliases"]  # it is empty here
     for table in tables:
         insert = f"insert into {table} (from {table} limit 1)"
         damage(home, insert, insert)
