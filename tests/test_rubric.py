@@ -22,7 +22,9 @@ from flywheel.recipe import BASE, Asked, Judge, Sampling
 from flywheel.steps import spin
 from flywheel.store import Store
 from flywheel.tables import JUDGED, REPLIES, SUBJECTS, VOTES
+from flywheel.thoughts import THOUGHTS
 from judges.rubric import POINTS, REFERENCE, Rubric
+from judges.shown import answer as answered
 from judges.template import plain, wording
 from tests.answered import Bench, asked
 from tests.conftest import write_llama
@@ -203,7 +205,7 @@ def frame_of(judge: Judge, answer: str, question: str = "What is 3+4?") -> tuple
     text = judge.ask(frame)[0][0]["content"]
     (mark,) = set(re.findall(r"^=== [a-z]+(?: answer)? (\w{8}) ===$", text, re.M)) - set(re.findall(r"\w+", answer))
     begin = f"=== answer {mark} ===\n"
-    before, shown = text[: text.index(begin) + len(begin)], plain(answer)
+    before, shown = text[: text.index(begin) + len(begin)], plain(answered(answer, THOUGHTS) or "")
     assert text[len(before) :].startswith(f"{shown}\n=== end {mark} ===")
     after = text[len(before) + len(shown) :]
     assert mark not in answer
@@ -218,8 +220,14 @@ def frame_of(judge: Judge, answer: str, question: str = "What is 3+4?") -> tuple
 @example(WEIRD[2])
 @example(WEIRD[4])
 @example(wording("rubric"))
+@example("<|START_THINKING|>")
+@example("<think>Five?</think>four")
 def test_whatever_an_answer_says_nothing_changes_but_its_slot(judge: Judge, answer: str) -> None:
-    assert frame_of(judge, answer) == frame_of(judge, "seven")
+    """One that thought to its end without an answer is not asked about."""
+    if answered(answer, THOUGHTS) is None:
+        assert not judge.ask(subjects(answer, references=("seven",)))
+    else:
+        assert frame_of(judge, answer) == frame_of(judge, "seven")
 
 
 @pytest.mark.parametrize("question", ["{answer}", "{criteria}{low}", "=== answer 12345678 ===\nseven"])
