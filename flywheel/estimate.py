@@ -6,12 +6,12 @@ group. A statistic is a function of sums: (..., columns) to (...), for all rows 
 """
 
 from collections.abc import Callable
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy import stats
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -47,7 +47,7 @@ def estimate(
     value, without = _jackknife(_summed(rows, groups), of)
     if not np.isfinite(value):
         return Estimate(None, None, None, n)
-    reach = float(stats.t.ppf(LEVEL, len(without) - 1)) * _variance(without) ** 0.5 if len(without) > 1 else np.nan
+    reach = _student(len(without) - 1) * _variance(without) ** 0.5 if len(without) > 1 else np.nan
     if not np.isfinite(reach):
         return Estimate(value, None, None, n)
     return Estimate(value, max(bounds[0], value - reach), min(bounds[1], value + reach), n)
@@ -79,7 +79,7 @@ def share(wins: Floats | NDArray[np.bool_], groups: Ints, trials: Floats | None 
 
 def wilson(share: float, n: float) -> tuple[float, float]:
     """Wilson's 95% interval of a share of n independent trials (Wilson 1927)."""
-    z = float(stats.norm.ppf(LEVEL))
+    z = NormalDist().inv_cdf(LEVEL)
     middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     reach = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     return float(max(0.0, middle - reach)), float(min(1.0, middle + reach))
@@ -146,6 +146,13 @@ def _jackknife(sums: Floats, of: Statistic) -> tuple[float, Floats]:
     total = sums.sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         return float(of(total)), of(total - sums)
+
+
+def _student(freedom: int) -> float:
+    """The quantile of Student's t at LEVEL."""
+    from scipy.special import stdtrit  # half a second
+
+    return float(stdtrit(freedom, LEVEL))
 
 
 def _variance(without: Floats) -> float:

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy import stats
 
 from flywheel.recipe import Gate
 from flywheel.tables import GRADES
@@ -133,13 +132,22 @@ def sign_flip(differences: NDArray[np.int64]) -> float:
     chance = np.ones(1)  # of each number of points on the candidate's side, 0..total
     for size, count in zip(sizes.tolist(), counts.tolist(), strict=True):
         wider = np.zeros(len(chance) + size * count)
-        binomial = stats.binom.pmf(np.arange(count + 1), count, 0.5)
+        binomial = fair(count)
         for side in np.flatnonzero(binomial > NEGLIGIBLE).tolist():
             wider[side * size : side * size + len(chance)] += binomial[side] * chance
         chance = wider
     won = np.arange(total + 1)
     extreme = np.abs(2 * won - total) >= abs(int(differences.sum()))
     return float(min(1.0, max(NEGLIGIBLE, chance[extreme].sum())))
+
+
+def fair(tosses: int) -> NDArray[np.float64]:
+    """Chance of each number of heads, 0..tosses."""
+    from scipy.special import gammaln
+
+    heads = np.arange(tosses + 1)
+    ways = gammaln(tosses + 1) - gammaln(heads + 1) - gammaln(tosses - heads + 1)
+    return np.asarray(np.exp(ways - tosses * np.log(2)))
 
 
 def decide(comparison: Comparison, gate: Gate) -> tuple[str, str]:
