@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from flywheel.exchange.arrow import Written
-from flywheel.tables import Chat, Message
+from flywheel.store.schema import Chat, Message
 
 RENDERED = (
     "tool_calls",

@@ -13,7 +13,8 @@ import polars as pl
 
 from data.cells import NoText, chat_of, json_of, text_of
 from flywheel.errors import RecipeError, SourceError
-from flywheel.tables import PROMPTS, Chat, prompt_id
+from flywheel.store.ids import prompt_id
+from flywheel.store.schema import PROMPTS, Chat
 
 SLOT = "{prompt}"
 SHOWN = 5

@@ -17,8 +17,9 @@ import polars as pl
 
 from data.procedural import Family, entries
 from flywheel.errors import RecipeError
-from flywheel.recipe import Judge, PairJudge, Worked
-from flywheel.tables import SUBJECTS, WORKED, Chat, prompt_id
+from flywheel.protocols import Judge, PairJudge, Worked
+from flywheel.store.ids import prompt_id
+from flywheel.store.schema import SUBJECTS, WORKED, Chat
 
 
 class Case(NamedTuple):

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from data.sources import Hub, Jsonl, Parquet
+from data.files import Hub, Jsonl, Parquet
 from flywheel.errors import SourceError
-from flywheel.recipe import Judge, Source, named
-from flywheel.tables import CHAT, REPLIES, SUBJECTS, WORKED, content_id, prompt_id, prompts_frame
+from flywheel.identity import named
+from flywheel.protocols import Judge, Source
+from flywheel.store.ids import content_id, prompt_id
+from flywheel.store.schema import CHAT, REPLIES, SUBJECTS, WORKED, prompts_frame
 
 Table = Jsonl | Parquet | Hub
 """Where rows are; what the table says of prompts and references does not matter here."""

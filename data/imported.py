@@ -15,10 +15,10 @@ from typing import ClassVar, Literal
 import polars as pl
 
 from flywheel.errors import SourceError
-from flywheel.exchange.entries import entries
-from flywheel.exchange.records import records
-from flywheel.places import located
-from flywheel.tables import WORKED
+from flywheel.exchange.forms.entries import entries
+from flywheel.exchange.forms.records import records
+from flywheel.recipe.places import located
+from flywheel.store.schema import WORKED
 
 
 @dataclass(frozen=True)

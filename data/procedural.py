@@ -1,6 +1,6 @@
 """Problems without end, from reasoning-gym's generators: new ones for training, others held out, others worked out.
 
-    Procedural(families=(SUMS, WORDS), part="train", each=1500)     PROMPTS, for `judges.gym.Gym`
+    Procedural(families=(SUMS, WORDS), part="train", each=1500)     PROMPTS, for `judges.rules.reasoning_gym.Gym`
     Procedural(families=(SUMS, WORDS), part="exam", each=300)       problems that are in no other part
     Worked(families=(SUMS, WORDS), each=400)                        WORKED: what a warm start learns from
 
@@ -20,7 +20,8 @@ from typing import Any, Literal
 import polars as pl
 
 from flywheel.errors import RecipeError, SourceError
-from flywheel.tables import PROMPTS, WORKED, Chat, content_number, prompt_id, prompts_frame
+from flywheel.store.ids import content_number, prompt_id
+from flywheel.store.schema import PROMPTS, WORKED, Chat, prompts_frame
 
 FORGOTTEN = 0.6
 """How often a careless sum loses a ten that is carried or borrowed."""

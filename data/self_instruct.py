@@ -14,10 +14,12 @@ from random import Random
 
 import polars as pl
 
-from data.rouge import Known
 from flywheel.errors import RecipeError
-from flywheel.recipe import Asked, describe
-from flywheel.tables import WRITTEN, Chat, content_id, content_number, prompt_id
+from flywheel.identity import describe
+from flywheel.protocols import Asked
+from flywheel.store.ids import content_id, content_number, prompt_id
+from flywheel.store.schema import WRITTEN, Chat
+from flywheel.text.rouge import Known
 
 BANNED = ("image", "images", "graph", "graphs", "picture", "pictures", "file", "files", "map", "maps", "draw", "plot")
 OPENING = "write a program"

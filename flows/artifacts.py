@@ -13,9 +13,10 @@ from typing import Any
 import polars as pl
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
-from flywheel import evidence, history, report
-from flywheel.store import Store
-from flywheel.turn import Turn
+from flywheel.pipeline.iteration import Turn
+from flywheel.report import html
+from flywheel.store import evidence, queries
+from flywheel.store.store import Store
 
 LONG = 400
 """Characters of a text that are shown."""
@@ -88,7 +89,7 @@ def show_iteration(turn: Turn) -> None:
 
 def exam(turn: Turn) -> str:
     """The exam of an iteration and what was decided, in Markdown."""
-    decision = history.decisions(turn.store, turn.run).filter(number=turn.number).row(0, named=True)
+    decision = queries.decisions(turn.store, turn.run).filter(number=turn.number).row(0, named=True)
     parts = [f"## Iteration {turn.number}: {decision['decision']}", plain(str(decision["reason"]), 2000)]
     if decision["difference"] is not None:
         interval = f"{100 * decision['low']:+.1f} to {100 * decision['high']:+.1f}"
@@ -118,8 +119,8 @@ def answers(number: int, samples: pl.DataFrame) -> str:
 
 def show_report(store: Store, home: Path, run: str) -> Path:
     """Write the report of a run and link to it."""
-    name = str((history.row(store, "runs", run) or {})["name"])
-    path = report.write(store, home, run).resolve()
+    name = str((queries.row(store, "runs", run) or {})["name"])
+    path = html.write(store, home, run).resolve()
     what = f"The report with plots: {plain(str(path), 2000)}. Most browsers open a file only when asked by its address."
     create_link_artifact(path.as_uri(), link_text=path.name, key=key(name, "report"), description=what)
     return path

@@ -10,7 +10,7 @@ from uuid import UUID
 import httpx
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-from flywheel.turn import Progress
+from flywheel.pipeline.iteration import Progress
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 LINE_SECONDS = 5.0

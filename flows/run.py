@@ -25,22 +25,21 @@ from prefect.task_engine import TaskRunTimeoutError
 from prefect.tasks import exponential_backoff
 from pydantic import Field
 
-from flows.approval import obtain
+from flows.approve import obtain
 from flows.artifacts import key, show_iteration, show_report
+from flows.engines import serving
 from flows.progress import follow
-from flows.spread import serving
-from flywheel import history
-from flywheel.check import check_all
-from flywheel.cli import QUIET
-from flywheel.doctor import cores
-from flywheel.engines import Engines
+from flywheel.engines.table import Engines
 from flywheel.errors import ApprovalNeeded, EngineError, EngineMissing, FlywheelError, PromptTooLong
-from flywheel.examine import examine
-from flywheel.load import load
-from flywheel.runs import RecipeAt, run_in
-from flywheel.steps import START, STEPS, Step, recorded
-from flywheel.store import Store
-from flywheel.turn import Turn, note_event, turns
+from flywheel.pipeline.examine import examine
+from flywheel.pipeline.iteration import Turn, note_event
+from flywheel.pipeline.loop import START, STEPS, Step, recorded, turns
+from flywheel.preflight.recipe import check_all
+from flywheel.processes.environment import QUIET, cores
+from flywheel.recipe.load import load
+from flywheel.recipe.runs import RecipeAt, run_in
+from flywheel.store import queries
+from flywheel.store.store import Store
 
 RETRIES = 4
 RETRY_SECONDS = 5.0
@@ -111,7 +110,7 @@ def turn_once(turn: Turn, minutes: float | None) -> str | None:
     note = None
     for step in STEPS if turn.number else START:
         note = in_time(step, turn, minutes) or note
-    while turn.number not in history.decisions(turn.store, turn.run)["number"]:
+    while turn.number not in queries.decisions(turn.store, turn.run)["number"]:
         if not obtain(turn):
             raise ApprovalNeeded(note)
         note = in_time(examine, turn, minutes)
@@ -121,7 +120,7 @@ def turn_once(turn: Turn, minutes: float | None) -> str | None:
 
 def last_decided(recipe_at: RecipeAt, store: Store) -> int:
     """Number of the run's last iteration with a decision; 0 if there is none."""
-    return max(history.decisions(store, run_in(recipe_at, store))["number"], default=0)
+    return max(queries.decisions(store, run_in(recipe_at, store))["number"], default=0)
 
 
 def goal(recipe_at: RecipeAt, store: Store, more: int) -> int:

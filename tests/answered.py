@@ -8,14 +8,15 @@ from typing import NamedTuple
 import polars as pl
 
 from flows.recipes.toy import recipe as toy
-from flywheel import history
-from flywheel.engines import Engines, open_engine
-from flywheel.judging import judge_answers
-from flywheel.learn import enrolled
-from flywheel.recipe import AnyJudge
-from flywheel.store import Store
-from flywheel.tables import GENERATIONS, JUDGMENTS, Chat, generation_id, now, prompts_frame
-from flywheel.turn import Turn
+from flywheel.engines.table import Engines, open_engine
+from flywheel.pipeline.checkpoints import enrolled
+from flywheel.pipeline.iteration import Turn
+from flywheel.pipeline.judge_batches import judge_answers
+from flywheel.protocols import AnyJudge
+from flywheel.store import queries
+from flywheel.store.ids import generation_id
+from flywheel.store.schema import GENERATIONS, JUDGMENTS, Chat, now, prompts_frame
+from flywheel.store.store import Store
 
 CHECKPOINT, DRAW = "writer", "draw"
 
@@ -59,7 +60,7 @@ class Bench:
 
     def subjects(self) -> pl.DataFrame:
         """SUBJECTS: all the answers."""
-        return history.unjudged(self.store, CHECKPOINT, DRAW, self.prompts["id"].to_list(), "nobody")
+        return queries.unjudged(self.store, CHECKPOINT, DRAW, self.prompts["id"].to_list(), "nobody")
 
 
 def generations(prompt: str, answers: list[str]) -> pl.DataFrame:

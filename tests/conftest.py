@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flywheel.store import Store
+from flywheel.store.store import Store
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 .,:;?!+-*/=()<>'\"\n"
 SPECIAL = ("<pad>", "<end>", "<user>", "<assistant>", "<system>", "<unk>")

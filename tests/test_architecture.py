@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from flywheel.load import load, shipped
-from flywheel.recipe import Recipe
+from flywheel.recipe.load import load, shipped
+from flywheel.recipe.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = ("flywheel", "judges", "filters", "data", "flows")
@@ -22,20 +22,20 @@ MAY_IMPORT = {
     "flows": set(OURS),
 }
 DOORS = {
-    "duckdb": ("flywheel/store.py", "flywheel/question.py"),
+    "duckdb": ("flywheel/store/store.py", "flywheel/store/query.py"),
     "vllm": ("flywheel/engines/vllm",),
     "torch": ("flywheel/engines/", "flywheel/training/"),
     "transformers": ("flywheel/engines/", "flywheel/training/"),
     "tokenizers": ("flywheel/engines/", "flywheel/training/"),
-    "safetensors": ("flywheel/engines/", "flywheel/training/", "flywheel/weights.py"),
+    "safetensors": ("flywheel/engines/", "flywheel/training/", "flywheel/checkpoints/weights.py"),
     "peft": ("flywheel/engines/", "flywheel/training/"),
     "accelerate": ("flywheel/training/",),
     "trl": ("flywheel/training/",),
     "datasets": ("flywheel/training/", "flywheel/exchange/hub.py"),
     "prefect": ("flows/",),
-    "prefect_ray": ("flows/cluster.py",),
-    "ray": ("flows/cluster.py",),
-    "matplotlib": ("flywheel/report.py",),
+    "prefect_ray": ("flows/ray/cluster.py",),
+    "ray": ("flows/ray/cluster.py",),
+    "matplotlib": ("flywheel/report/html.py",),
 }
 SQL_ROOMS = ("exchange/provenance", "replay/excerpt")
 SQL_HOMES = tuple(
@@ -53,11 +53,11 @@ SQL_HOMES = tuple(
     )
 )
 SQL = re.compile(r"\b(select\b.+\bfrom\b|insert\s+into\b|create\s+(table|view)\b|delete\s+from\b)", re.I | re.S)
-EXAMPLES_FOR_USERS = ("flywheel/show.py",)
+EXAMPLES_FOR_USERS = ("flywheel/report/terminal.py",)
 """Prints questions for the user to ask, and asks none itself but `from VIEW`."""
 HEAVY = ("torch", "transformers", "vllm", "trl", "prefect", "datasets", "peft", "accelerate")
 FILE_LINES, FUNCTION_LINES = 300, 60
-LISTS = ("flywheel/tables.py",)
+LISTS = ("flywheel/store/schema.py",)
 """One declaration after another: as long as what they declare."""
 FORBIDDEN_NAMES = {"utils", "base", "common", "helpers", "misc", "manager"}
 
@@ -129,12 +129,12 @@ def loaded_by(statement: str) -> set[str]:
 
 
 def test_the_command_line_starts_without_any_heavy_library() -> None:
-    assert not loaded_by("import flywheel.cli") & {*HEAVY, "duckdb", "polars", "numpy", "scipy", "matplotlib"}
+    assert not loaded_by("import flywheel.cli.app") & {*HEAVY, "duckdb", "polars", "numpy", "scipy", "matplotlib"}
 
 
 @pytest.mark.slow
 def test_the_steps_and_every_recipe_load_without_heavy_libraries() -> None:
-    statement = "import flywheel.steps\nfrom flywheel.load import load, shipped\nfor name in shipped(): load(name)"
+    statement = "import flywheel.pipeline.loop\nfrom flywheel.recipe.load import load, shipped\nfor name in shipped(): load(name)"
     assert not loaded_by(statement) & set(HEAVY)
 
 
@@ -174,7 +174,7 @@ def test_public_classes_and_modules_say_what_they_are() -> None:
     silent += [
         f"{name}:{node.lineno} {node.name}"
         for name, tree in TREES.items()
-        if name not in ("flywheel/errors.py", "flywheel/recipe.py")  # their docstring or comments say it for all
+        if name not in ("flywheel/errors.py", "flywheel/recipe/recipe.py")  # their docstring or comments say it for all
         for node in tree.body
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_") and not ast.get_docstring(node)
     ]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from flywheel.engines.toy import write_weights
-from flywheel.store import Store
+from flywheel.engines.toy.engine import write_weights
+from flywheel.store.store import Store
 
 # Looked for, not imported: transformers takes a process that has marimo for a notebook, and wants IPython.
 here = importlib.util.find_spec("marimo") is not None
@@ -28,7 +28,7 @@ def run(*argv: str, **environment: str) -> "subprocess.CompletedProcess[str]":
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home, weights = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("weights")
     small = ("--set", "exam.prompts.side=4", "--set", "batch=64", "--set", f"base={write_weights(weights, 0.3, 1)}")
-    done = run("-m", "flywheel.cli", "run", "toy", *small, "--quiet", "--home", str(home))
+    done = run("-m", "flywheel.cli.app", "run", "toy", *small, "--quiet", "--home", str(home))
     assert done.returncode == 0, done.stderr
     return home
 

@@ -20,7 +20,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = ("flywheel", "judges", "filters", "data", "flows")
-LIGHT = ("flywheel.store", "flywheel.tables", "flywheel.report", "flywheel.cli")
+LIGHT = ("flywheel.store.store", "flywheel.store.schema", "flywheel.report.html", "flywheel.cli.app")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -218,7 +218,7 @@ def test_a_light_install_runs_sql_and_reports_without_torch(tmp_path: Path) -> N
     code = (
         f"import importlib, importlib.util; [importlib.import_module(name) for name in {LIGHT}]\n"
         "assert not importlib.util.find_spec('torch'), 'torch came along'\n"
-        "print(flywheel.store.Store('flywheel.duckdb').sql('select 1 as one')['one'][0])"
+        "print(flywheel.store.store.Store('flywheel.duckdb').sql('select 1 as one')['one'][0])"
     )
-    assert run("venv/bin/python", "-c", f"import flywheel.store; {code}").strip() == "1"
+    assert run("venv/bin/python", "-c", f"import flywheel.store.store; {code}").strip() == "1"
     assert "run" in run("venv/bin/flywheel", "--help")

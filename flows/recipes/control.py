@@ -5,9 +5,9 @@ What rises here rises without a verifier; what rises only there is what the veri
 
 from dataclasses import replace
 
-from filters.keep import Cap, Finished
+from filters.text_filters import Cap, Finished
 from flows.recipes import quickstart
-from flywheel.recipe import Gate
+from flywheel.recipe.recipe import Gate
 
 recipe = replace(
     quickstart.recipe,

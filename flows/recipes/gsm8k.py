@@ -5,7 +5,7 @@ Without the Hub, from a folder with train.jsonl and test.jsonl:
     flywheel run gsm8k --set prompts.name=FOLDER --set prompts.config=None \\
                        --set exam.prompts.name=FOLDER --set exam.prompts.config=None
 
-or in a copy of this file, from any files (`from data.sources import Jsonl`):
+or in a copy of this file, from any files (`from data.files import Jsonl`):
 
     train = Jsonl("questions.jsonl", prompt="question", reference="answer", reference_after="####", template=TEMPLATE)
     test = replace(train, path="held_out.jsonl")
@@ -14,9 +14,10 @@ or in a copy of this file, from any files (`from data.sources import Jsonl`):
 from dataclasses import replace
 from pathlib import Path
 
-from data.sources import Hub
+from data.files import Hub
 from flows.recipes import rest_em
-from flywheel.recipe import Exam, Sampling
+from flywheel.protocols import Sampling
+from flywheel.recipe.recipe import Exam
 
 TEMPLATE = Path(__file__).with_name("gsm8k.txt").read_text(encoding="utf-8")
 train = Hub("openai/gsm8k", split="train", config="main", reference_after="####", template=TEMPLATE)

@@ -10,12 +10,15 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple
 
-from filters.keep import Distinct, MostDisputed
 from filters.pairs import MaxMin, RhoTiers
+from filters.score_filters import MostDisputed
+from filters.text_filters import Distinct
 from flows.recipes import self_rewarding
-from flywheel.recipe import Asked, Dpo, Meta, Recipe, Sampling, Sft, WarmStart
-from judges.duel import META, Duel
-from judges.rubric import Rubric
+from flywheel.protocols import Asked, Sampling
+from flywheel.recipe.recipe import Meta, Recipe, WarmStart
+from flywheel.training.settings import Dpo, Sft
+from judges.models.pairwise import META, Duel
+from judges.models.rubric import Rubric
 
 
 class Constants(NamedTuple):

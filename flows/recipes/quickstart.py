@@ -6,10 +6,13 @@ the warm-started base again, at most two for each problem. `control` is the same
 """
 
 from data.procedural import SUMS, WORDS, Procedural, Worked
-from filters.keep import Cap, Correct, Finished
-from filters.pick import Completions
-from flywheel.recipe import Exam, Gate, Recipe, Sampling, Scratch, Sft, WarmStart
-from judges.gym import Gym
+from filters.completions import Completions
+from filters.score_filters import Correct
+from filters.text_filters import Cap, Finished
+from flywheel.protocols import Sampling
+from flywheel.recipe.recipe import Exam, Gate, Recipe, WarmStart
+from flywheel.training.settings import Scratch, Sft
+from judges.rules.reasoning_gym import Gym
 
 families = (SUMS, WORDS)
 worked = Worked(families=families, each=(350, 650))

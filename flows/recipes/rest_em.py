@@ -7,11 +7,14 @@ problem. M-step: the pretrained base, not the last checkpoint, learns them alone
 from dataclasses import replace
 from pathlib import Path
 
-from data.sources import Hub
-from filters.keep import Cap, Correct, Finished
-from filters.pick import Completions
-from flywheel.recipe import Exam, Gate, Recipe, Sampling, Sft
-from judges.math import MathVerify
+from data.files import Hub
+from filters.completions import Completions
+from filters.score_filters import Correct
+from filters.text_filters import Cap, Finished
+from flywheel.protocols import Sampling
+from flywheel.recipe.recipe import Exam, Gate, Recipe
+from flywheel.training.settings import Sft
+from judges.rules.math import MathVerify
 
 TEMPLATE = Path(__file__).with_name("rest_em.txt").read_text(encoding="utf-8")  # four worked examples
 MATH = "DigitalLearningGmbH/MATH-lighteval"

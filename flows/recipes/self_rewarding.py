@@ -12,14 +12,16 @@ template of this base: put that of Llama-2-70b-chat-hf into a folder with its we
 from dataclasses import replace
 from types import MappingProxyType
 
+from data.files import Hub, Jsonl
 from data.graded import Together
 from data.human import Answered, Oasst
 from data.self_instruct import SelfInstruct
-from data.sources import Hub, Jsonl
 from filters.pairs import MaxMin
-from flywheel.recipe import Asked, Dpo, Exam, Gate, Recipe, Sampling, Sft, WarmStart
-from judges.likelihood import Options
-from judges.rubric import Rubric
+from flywheel.protocols import Asked, Sampling
+from flywheel.recipe.recipe import Exam, Gate, Recipe, WarmStart
+from flywheel.training.settings import Dpo, Sft
+from judges.models.likelihood import Options
+from judges.models.rubric import Rubric
 
 people = Oasst(messages=Hub("OpenAssistant/oasst1", split="train"), limit=3200)
 held_out = replace(people, messages=Hub("OpenAssistant/oasst1", split="validation"), limit=None)

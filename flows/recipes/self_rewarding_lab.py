@@ -8,12 +8,15 @@ reasoning-gym's verifier looks on as `gold` and sits the exam, but keeps and pic
 
 from data.graded import Compared, Graded, Together
 from data.procedural import SUMS, Procedural, Worked
-from filters.keep import Finished, ScoreGap
 from filters.pairs import MaxMin
-from flywheel.recipe import Asked, Dpo, Exam, Gate, Recipe, Sampling, Scratch, Sft, WarmStart
-from judges.duel import Duel
-from judges.gym import Gym
-from judges.rubric import Rubric
+from filters.score_filters import ScoreGap
+from filters.text_filters import Finished
+from flywheel.protocols import Asked, Sampling
+from flywheel.recipe.recipe import Exam, Gate, Recipe, WarmStart
+from flywheel.training.settings import Dpo, Scratch, Sft
+from judges.models.pairwise import Duel
+from judges.models.rubric import Rubric
+from judges.rules.reasoning_gym import Gym
 
 families = (SUMS,)
 right = Gym()

@@ -9,11 +9,14 @@ from typing import ClassVar
 
 import polars as pl
 
-from filters.keep import Cap, Correct
-from filters.pick import Completions
-from flywheel.recipe import Exam, Gate, Recipe, Sampling, Sft
-from flywheel.tables import prompts_frame
-from judges.rules import Numeric
+from filters.completions import Completions
+from filters.score_filters import Correct
+from filters.text_filters import Cap
+from flywheel.protocols import Sampling
+from flywheel.recipe.recipe import Exam, Gate, Recipe
+from flywheel.store.schema import prompts_frame
+from flywheel.training.settings import Sft
+from judges.rules.answers import Numeric
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from flywheel.errors import RecipeError
-from flywheel.recipe import Sampling
+from flywheel.protocols import Sampling
 
 if TYPE_CHECKING:
     import torch

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from flywheel.errors import EngineError
-from flywheel.recipe import Sampling
-from flywheel.tables import ANSWERS
-from flywheel.thoughts import THOUGHTS
+from flywheel.protocols import Sampling
+from flywheel.store.schema import ANSWERS
+from flywheel.text.thoughts import THOUGHTS
 
 STOP, LENGTH, UNKNOWN = "stop", "length", "unknown"
 OTHER_WORDS = {

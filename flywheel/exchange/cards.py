@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from flywheel import history
+from flywheel.checkpoints.weights import HUB_ID
 from flywheel.engines.penalties import NEUTRAL, NOT_EVERYWHERE
-from flywheel.exam import bootstrap
+from flywheel.evaluation.paired_test import bootstrap
 from flywheel.exchange import provenance
 from flywheel.exchange.markup import fenced, header, setting, table, words
-from flywheel.store import Store
-from flywheel.weights import HUB_ID
+from flywheel.store import queries
+from flywheel.store.store import Store
 
 EXAMPLES = 3
 HEALTH = ("accuracy", "kappa", "spearman", "ranking", "generosity", "verbosity", "flip rate", "failed")
@@ -182,7 +182,7 @@ def checkpoint_card(store: Store, id: str, license: str) -> str:
 
 
 def _interval(store: Store, checkpoint: str, exam: str) -> tuple[float, float]:
-    grades = history.grades(store, checkpoint, exam)
+    grades = queries.grades(store, checkpoint, exam)
     return bootstrap(np.asarray(grades["correct"] / grades["n"]))
 
 

@@ -10,12 +10,13 @@ from typing import Any, Literal, NamedTuple
 
 import polars as pl
 
-from flywheel import history, weights
+from flywheel.checkpoints import weights
 from flywheel.errors import FlywheelError, StoreError
 from flywheel.exchange import provenance
 from flywheel.exchange.cards import checkpoint_card, dataset_card
-from flywheel.lookup import Run, find
-from flywheel.store import Store
+from flywheel.store import queries
+from flywheel.store.lookup import Run, find
+from flywheel.store.store import Store
 
 Format = Literal["jsonl", "parquet", "hub"]
 FORMATS: tuple[Format, ...] = ("jsonl", "parquet", "hub")
@@ -110,7 +111,7 @@ def export_checkpoint(store: Store, home: Path, target: str, folder: Path, licen
     """Copy the weights of a checkpoint, named as `find_checkpoint` takes it, into a new folder with a model card:
     safetensors, configuration, tokenizer and chat template. FlywheelError; WeightsError if they are gone or corrupt."""
     id = find_checkpoint(store, target).id
-    row = history.row(store, "checkpoints", id)
+    row = queries.row(store, "checkpoints", id)
     assert row is not None, "it was found"
     place = home / str(row["weights"])
     source = str(place) if place.is_dir() else str(row["weights"])
@@ -143,7 +144,7 @@ def find_checkpoint(store: Store, target: str) -> Found:
     id, run, number, which = find(store, target, "checkpoint")
     if run is None:
         return Found(str(id), which)
-    decided = history.decisions(store, run.id)
+    decided = queries.decisions(store, run.id)
     candidates = decided.filter(pl.col("number") == pl.lit(number, pl.Int32))["candidate"]
     made = (decided["policy"] if number is None else candidates).drop_nulls()
     if made.is_empty():

@@ -7,7 +7,7 @@ from typing import Any
 
 from flywheel.errors import SourceError
 from flywheel.exchange import arrow
-from flywheel.tables import content_id
+from flywheel.store.ids import content_id
 
 BATCH = 4096
 SAVED = ("state.json", "dataset_dict.json")

@@ -10,11 +10,11 @@ import polars as pl
 
 from flywheel.errors import SourceError
 from flywheel.exchange import provenance
-from flywheel.exchange.entries import Kind, Told, entries
-from flywheel.exchange.records import records
+from flywheel.exchange.forms.entries import Kind, Told, entries
+from flywheel.exchange.forms.records import records
 from flywheel.exchange.rows import Frames, draw_id, judge_name, tables
-from flywheel.store import Store
-from flywheel.tables import KEYS
+from flywheel.store.schema import KEYS
+from flywheel.store.store import Store
 
 SHOWN = 3
 """Bad rows that are named before it is only said how many more there are."""

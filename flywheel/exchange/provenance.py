@@ -5,8 +5,8 @@ from typing import Any
 
 import polars as pl
 
-from flywheel.store import Store
-from flywheel.tables import COMPARISONS
+from flywheel.store.schema import COMPARISONS
+from flywheel.store.store import Store
 
 
 def imported(store: Store, draw: str, judge: str) -> pl.DataFrame:

@@ -8,9 +8,17 @@ twice changes nothing.
 
 import polars as pl
 
-from flywheel.answers import made_elsewhere
-from flywheel.exchange.entries import Kind
-from flywheel.tables import CHECKPOINTS, COMPARISONS, DRAWS, JUDGMENTS, PROMPTS, content_id, generation_id, now
+from flywheel.exchange.forms.entries import Kind
+from flywheel.pipeline.generate import made_elsewhere
+from flywheel.store.ids import content_id, generation_id
+from flywheel.store.schema import (
+    CHECKPOINTS,
+    COMPARISONS,
+    DRAWS,
+    JUDGMENTS,
+    PROMPTS,
+    now,
+)
 
 ENGINE = "imported"
 Frames = dict[str, pl.DataFrame]

@@ -22,7 +22,7 @@ from typing import Any
 
 from flywheel.identity.reach import code_of
 from flywheel.identity.source import module_of, shipped_in
-from flywheel.tables import content_id
+from flywheel.store.ids import content_id
 
 __all__ = ["code_of", "describe", "describe_text", "is_part", "named", "parts", "shipped_in", "title"]
 

@@ -15,8 +15,9 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
-from flywheel.identity import code_of, is_part, names, parts, shipped_in, version
-from flywheel.identity.source import module_of
+from flywheel.identity import is_part, names, parts, version
+from flywheel.identity.reach import code_of
+from flywheel.identity.source import module_of, shipped_in
 
 RECORD = Path(__file__).with_name("shipped.json")
 
@@ -71,7 +72,7 @@ def _modules() -> list[str]:
         for module in pkgutil.iter_modules(importlib.import_module(folder).__path__, f"{folder}.")
         if not module.ispkg
     ]
-    return ["flywheel.recipe", "flywheel.seams", "flywheel.settings", *inner]
+    return ["flywheel.recipe.recipe", "flywheel.protocols", "flywheel.training.settings", *inner]
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from flywheel.recipe import AnyJudge, Scaled
-from flywheel.tables import CHAT, content_id, schema
+from flywheel.protocols import AnyJudge, Scaled
+from flywheel.store.ids import content_id
+from flywheel.store.schema import CHAT, schema
 
 KEY = ["prompt", "chosen", "rejected", "weight"]
 ROWS = schema(

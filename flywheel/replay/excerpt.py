@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from flywheel.store import Store
-from flywheel.tables import (
+from flywheel.store.schema import (
     CHECKPOINTS,
     COMPARISONS,
     DECISIONS,
@@ -18,6 +17,7 @@ from flywheel.tables import (
     PROPOSALS,
     SELECTIONS,
 )
+from flywheel.store.store import Store
 
 Frames = dict[str, pl.DataFrame]
 """Rows by table."""

@@ -3,8 +3,8 @@
 import polars as pl
 
 from flywheel.errors import TrainingError
-from flywheel.settings import Kto, Reward, Sft, Training
-from flywheel.thoughts import after_thought
+from flywheel.text.thoughts import after_thought
+from flywheel.training.settings import Kto, Reward, Sft, Training
 
 
 def check(examples: pl.DataFrame, settings: Training) -> None:
@@ -20,7 +20,7 @@ def check(examples: pl.DataFrame, settings: Training) -> None:
     if endless:
         raise TrainingError(
             f"{endless} of {len(examples)} examples have a thought without an end, so no answer is left to learn: "
-            "keep finished answers only, as filters.keep.Finished does, or train thoughts"
+            "keep finished answers only, as filters.text_filters.Finished does, or train thoughts"
         )
     must, fits = _rule(settings, weights)
     if not fits.all():

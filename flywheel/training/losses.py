@@ -5,7 +5,7 @@ TRL 1.16 has them among its experiments alone, where its ORPO takes the likeliho
 
 from typing import Any
 
-from flywheel.settings import Orpo, SimPo
+from flywheel.training.settings import Orpo, SimPo
 
 
 def simpo(chosen: Any, rejected: Any, settings: SimPo) -> Any:

@@ -3,8 +3,8 @@
 from typing import Any
 
 from flywheel.errors import TrainingError, WeightsError
-from flywheel.settings import Lora, Reward, Training
 from flywheel.training.plan import Spec
+from flywheel.training.settings import Lora, Reward, Training
 
 
 def load(spec: Spec) -> tuple[Any, Any]:

@@ -6,13 +6,13 @@ from typing import Any
 import polars as pl
 
 from flywheel.errors import TrainingError
-from flywheel.settings import Kto, Orpo, SimPo
 from flywheel.training import plan as plans
 from flywheel.training.losses import without_reference
 from flywheel.training.network import network
 from flywheel.training.plan import Spec, Task
 from flywheel.training.result import CANARY_TOKENS
 from flywheel.training.rows import encode, mismatched, on_disk, stop_tokens
+from flywheel.training.settings import Kto, Orpo, SimPo
 
 Tokens = list[int]
 

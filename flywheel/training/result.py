@@ -6,12 +6,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from flywheel import weights
-from flywheel.engines.ends import declared, end_tokens
+from flywheel.checkpoints import weights
+from flywheel.checkpoints.ends import declared, end_tokens
 from flywheel.errors import TrainingError
-from flywheel.settings import Reward, Training
 from flywheel.training.network import architecture, stored_dtype
 from flywheel.training.plan import Spec, Task
+from flywheel.training.settings import Reward, Training
 
 CANARY_TOKENS = 128
 SAME = ("loss", "grad_norm", "entropy", "kl", "rewards/chosen", "rewards/rejected", "rewards/accuracies")

@@ -4,13 +4,13 @@ from typing import Any
 
 import polars as pl
 
-from flywheel.engines.reward import conversations
-from flywheel.settings import Reward
+from flywheel.engines.local.reward_model import conversations
 from flywheel.training import plan as plans
 from flywheel.training.plan import Spec, Task
 from flywheel.training.preference import lengths
 from flywheel.training.result import CANARY_TOKENS
 from flywheel.training.rows import thoughtless
+from flywheel.training.settings import Reward
 
 
 def prepared(spec: Spec, examples: pl.DataFrame, tokenizer: Any, model: Any) -> Task:

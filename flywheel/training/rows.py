@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flywheel.engines.ends import ANSWER, end_tokens, written
+from flywheel.checkpoints.ends import ANSWER, end_tokens, written
 from flywheel.errors import TrainingError
-from flywheel.tables import Chat
-from flywheel.thoughts import THOUGHTS, after_thought
+from flywheel.store.schema import Chat
+from flywheel.text.thoughts import THOUGHTS, after_thought
 
 WINDOW = 8  # batches within which rows of like length are put together
 IGNORED = -100

@@ -13,9 +13,9 @@ from typing import Any
 
 import polars as pl
 
-from flywheel import weights
-from flywheel.recipe import Scratch
-from flywheel.tables import Chat, Message
+from flywheel.checkpoints import weights
+from flywheel.store.schema import Chat, Message
+from flywheel.training.settings import Scratch
 
 PAD, BOS, EOS, UNKNOWN = "<pad>", "<bos>", "<eos>", "<unk>"
 ROLES = ("system", "user", "assistant")

@@ -5,11 +5,11 @@ from typing import Any
 import polars as pl
 
 from flywheel.errors import TrainingError
-from flywheel.settings import Sft
 from flywheel.training import plan as plans
 from flywheel.training.plan import Spec, Task
 from flywheel.training.result import CANARY_TOKENS
 from flywheel.training.rows import encode, stop_tokens
+from flywheel.training.settings import Sft
 
 
 def prepared(spec: Spec, examples: pl.DataFrame, tokenizer: Any, model: Any) -> Task:

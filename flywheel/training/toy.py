@@ -1,4 +1,4 @@
-"""Training of toy weights: `python -m flywheel.training.toy JOB.json`, a stand-in for `flywheel.training.child`.
+"""Training of toy weights: `python -m flywheel.training.toy JOB.json`, a stand-in for `flywheel.training.worker`.
 
 It takes the same job file, tells its progress in the same way, can be killed at any moment and goes on where it was,
 and publishes a sealed folder in one rename. It learns: the skill moves half way to the share of right examples.
@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from flywheel import weights
-from flywheel.engines.toy import ANSWER, TOKEN, read_weights, solve, write_weights
+from flywheel.checkpoints import weights
+from flywheel.engines.toy.engine import ANSWER, TOKEN, read_weights, solve, write_weights
 from flywheel.errors import FlywheelError
-from flywheel.tables import content_number
+from flywheel.store.ids import content_number
 
 RATE = 0.5
 

@@ -27,16 +27,16 @@ from typing import Any
 
 import polars as pl
 
-from flywheel.recipe import AnyJudge, Asked, Judge, Sampling
-from flywheel.tables import REPLIES, SUBJECTS
-from judges.anchors import Anchor, Anchored
-from judges.duel import Duel, ScoredDuel
-from judges.likelihood import DensityRatio, Likelihood, Options, ReferenceLikelihood
-from judges.listwise import Listwise
-from judges.panel import Cascade, Jury
-from judges.reward import RewardModel
-from judges.rubric import REFERENCE, Rubric
-from judges.template import plain, wording
+from flywheel.protocols import AnyJudge, Asked, Judge, Sampling
+from flywheel.store.schema import REPLIES, SUBJECTS
+from judges.ensembles import Cascade, Jury
+from judges.models.anchored import Anchor, Anchored
+from judges.models.likelihood import DensityRatio, Likelihood, Options, ReferenceLikelihood
+from judges.models.listwise import Listwise
+from judges.models.pairwise import Duel, ScoredDuel
+from judges.models.prompts import plain, wording
+from judges.models.reward_model import RewardModel
+from judges.models.rubric import REFERENCE, Rubric
 from tests.answered import Answered, Bench
 
 DATA = Path(os.environ.get("FLYWHEEL_TEST_DATA", Path(__file__).parents[2].parent / "shared" / "data"))

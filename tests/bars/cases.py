@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
-from flywheel.leash import leashed
+from flywheel.processes.supervised import leashed
 from tests.cases.inputs import inputs, known
 
 ROOT = Path(__file__).parents[2]

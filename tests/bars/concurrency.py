@@ -19,8 +19,8 @@ from typing import Any
 
 import polars as pl
 
-from flywheel.store import Store
-from flywheel.tables import content_id
+from flywheel.store.ids import content_id
+from flywheel.store.store import Store
 from tests.bars.store import BATCH, batches
 
 ROOT = Path(__file__).resolve().parents[2]

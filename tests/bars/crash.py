@@ -22,8 +22,9 @@ from typing import Any
 
 import polars as pl
 
-from flywheel.store import Store
-from flywheel.tables import CHECKPOINTS, DRAWS, GENERATIONS, JUDGMENTS, generation_id, prompts_frame
+from flywheel.store.ids import generation_id
+from flywheel.store.schema import CHECKPOINTS, DRAWS, GENERATIONS, JUDGMENTS, prompts_frame
+from flywheel.store.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMPTS, N, NOW = 125, 8, datetime(2026, 1, 1)
@@ -110,7 +111,7 @@ def measure(folder: Path, kills: int, seed: int) -> dict[str, Any]:
         lost += len(named - there)
         unnamed += len(there - named)
         named |= there
-    argv = [sys.executable, "-m", "flywheel.cli", "store", "check", "--home", str(folder)]
+    argv = [sys.executable, "-m", "flywheel.cli.app", "store", "check", "--home", str(folder)]
     check = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True)
     left = sorted(name for name in os.listdir(folder) if name != path.name)
     return {

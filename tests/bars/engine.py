@@ -21,15 +21,18 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from flywheel.answers import answer
-from flywheel.engines import Engines
-from flywheel.engines.child import Child
-from flywheel.engines.vllm import Vllm, environment, on_cpu
-from flywheel.recipe import Engine, Exam, Recipe, Sampling, Sft
-from flywheel.store import Store
-from flywheel.tables import CHECKPOINTS, EXAMPLES, PROMPTS, now, prompts_frame, request_seed
-from flywheel.training import Job, train
-from flywheel.turn import Turn
+from flywheel.engines.table import Engines
+from flywheel.engines.vllm.child import Child
+from flywheel.engines.vllm.engine import Vllm, environment, on_cpu
+from flywheel.pipeline.iteration import Turn
+from flywheel.pipeline.sample import answer
+from flywheel.protocols import Engine, Sampling
+from flywheel.recipe.recipe import Exam, Recipe
+from flywheel.store.ids import request_seed
+from flywheel.store.schema import CHECKPOINTS, EXAMPLES, PROMPTS, now, prompts_frame
+from flywheel.store.store import Store
+from flywheel.training.run import Job, train
+from flywheel.training.settings import Sft
 from tests.bars import local_loop
 from tests.conftest import write_llama
 

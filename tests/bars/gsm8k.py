@@ -24,13 +24,17 @@ from typing import Any
 
 import polars as pl
 
-from data.sources import Jsonl
-from filters.keep import Cap, Correct, Distinct, Finished
-from filters.pick import Completions
-from flywheel.recipe import Exam, Gate, Recipe, Sampling, Sft, WarmStart
-from flywheel.store import Store
-from flywheel.tables import SUBJECTS, WORKED, generation_id, prompt_id
-from judges.math import MathVerify
+from data.files import Jsonl
+from filters.completions import Completions
+from filters.score_filters import Correct
+from filters.text_filters import Cap, Distinct, Finished
+from flywheel.protocols import Sampling
+from flywheel.recipe.recipe import Exam, Gate, Recipe, WarmStart
+from flywheel.store.ids import generation_id, prompt_id
+from flywheel.store.schema import SUBJECTS, WORKED
+from flywheel.store.store import Store
+from flywheel.training.settings import Sft
+from judges.rules.math import MathVerify
 
 DATA = Path(os.environ.get("FLYWHEEL_TEST_DATA", Path(__file__).parents[2].parent / "shared" / "data")) / "gsm8k"
 ROWS = {"train": 7473, "test": 1319}
@@ -260,7 +264,7 @@ def measure(home: Path, engine: str) -> dict[str, Any]:
     started = time.monotonic()
     settings = [f"base={home / 'model'}", f"engine={engine}"]
     argv = ["run", __file__, "--home", str(home), *(word for setting in settings for word in ("--set", setting))]
-    subprocess.run([sys.executable, "-m", "flywheel.cli", *argv], check=True)
+    subprocess.run([sys.executable, "-m", "flywheel.cli.app", *argv], check=True)
     store, truth = Store(home / "flywheel.duckdb"), Truth()
     wrong = list(problems(store, truth))
     counts = "SELECT count(*), (SELECT count(*) FROM judgments), (SELECT count(*) FROM examples) FROM generations"

@@ -23,7 +23,7 @@ from scipy.stats import t
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = 0.98
-TESTS = ("tests/test_identity.py", "tests/test_edits.py", "tests/test_old_stores.py")
+TESTS = ("tests/identity/test_identity.py", "tests/identity/test_edits.py", "tests/store/test_old_stores.py")
 BEFORE = "974fa33"  # the last program whose ids held every field and no code
 SMALL = (
     *("warm_start.train.max_steps=60", "train.max_steps=60", "prompts.each=60", "exam.prompts.each=60"),
@@ -43,7 +43,18 @@ def proven() -> int:
 def seconds(program: Path, place: str) -> float:
     """How long a small quickstart of a program takes."""
     settings = [part for setting in SMALL for part in ("--set", setting)]
-    command = ["-m", "flywheel.cli", "run", "quickstart", "--iterations", "1", "--quiet", "--home", place, *settings]
+    command = [
+        "-m",
+        "flywheel.cli.app",
+        "run",
+        "quickstart",
+        "--iterations",
+        "1",
+        "--quiet",
+        "--home",
+        place,
+        *settings,
+    ]
     environment = {**os.environ, "PYTHONPATH": str(program), "PYTHONSAFEPATH": "1"}
     started = time.perf_counter()
     subprocess.run([sys.executable, *command], cwd=program, env=environment, check=True, capture_output=True)

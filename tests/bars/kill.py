@@ -22,15 +22,15 @@ from pathlib import Path
 
 import polars as pl
 
-from flywheel.store import Store
-from flywheel.tables import KEYS, TABLES
+from flywheel.store.schema import KEYS, TABLES
+from flywheel.store.store import Store
 
 TIMINGS = ("created_at",)
 ORDER = ("warm_start", "propose", "sample", "judge", "select", "train", "examine")
 DRIVER = """
 import sys, functools, pathlib
-from flywheel.load import load
-from flywheel.steps import spin
+from flywheel.recipe.load import load
+from flywheel.pipeline.loop import spin
 recipe, home, iterations, *overrides = sys.argv[1:]
 at = functools.partial(load, recipe, overrides=tuple(overrides))
 print("ready", flush=True)

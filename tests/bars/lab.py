@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from flywheel.store import Store
+from flywheel.store.store import Store
 from tests.bars.quickstart import gain, run
 
 SEEDS = ("seed", "base.seed", "prompts.seed", "exam.prompts.seed")

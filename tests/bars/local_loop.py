@@ -18,9 +18,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flywheel.engines.local import Local
-from flywheel.recipe import Sampling
-from flywheel.tables import Chat
+from flywheel.engines.local.engine import Local
+from flywheel.protocols import Sampling
+from flywheel.store.schema import Chat
 from tests.conftest import write_llama
 
 TARGET = 0.95

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from flywheel.tables import DRAWN, TABLES
+from flywheel.store.schema import DRAWN, TABLES
 
 PROMPTS, N, POOL = 12_500, 8, 50_000
 SENTENCES, MEAN_SENTENCES = 200_000, 3.3

@@ -3,7 +3,7 @@
     python -m tests.bars.math
 
 GSM8K: each answer of the test part, right and wrong, in the forms in which models give it; the folder gsm8k is looked
-for in FLYWHEEL_TEST_DATA, or in ../shared/data. MATH: `tests/math_forms.py`. Then kinds of strange answers, each on its
+for in FLYWHEEL_TEST_DATA, or in ../shared/data. MATH: `tests/judges/rules/math_forms.py`. Then kinds of strange answers, each on its
 own: what ends with a verdict must not be slow, and what does not is counted apart. Every score is compared with the
 right one. A worker's start, a second or two, is left out: each measurement follows one that started them.
 """
@@ -18,9 +18,9 @@ from typing import Any
 
 import polars as pl
 
-from flywheel.tables import SUBJECTS
-from judges.math import MathVerify
-from tests.math_forms import rows as math_rows
+from flywheel.store.schema import SUBJECTS
+from judges.rules.math import MathVerify
+from tests.judges.rules.math_forms import rows as math_rows
 
 DATA = Path(os.environ.get("FLYWHEEL_TEST_DATA", Path(__file__).parents[2].parent / "shared" / "data")) / "gsm8k"
 GSM8K_RATE, MATH_RATE, KIND_RATE, TIMEOUTS = 600, 150, 20, 0.001

@@ -20,14 +20,14 @@ from typing import Any
 
 import polars as pl
 
-from flywheel import history
-from flywheel.engines.toy import write_weights
-from flywheel.load import load
-from flywheel.recipe import run_id
-from flywheel.store import Store
-from flywheel.tables import content_id
+from flywheel.engines.toy.engine import write_weights
+from flywheel.recipe.load import load
+from flywheel.recipe.recipe import run_id
+from flywheel.store import queries
+from flywheel.store.ids import content_id
+from flywheel.store.store import Store
 from tests.bars.kill import gone
-from tests.scheduled import Server, family, holder, prefect_server, until
+from tests.flows.scheduled import Server, family, holder, prefect_server, until
 
 SETTINGS = {
     "quickstart": (
@@ -66,11 +66,11 @@ class Night:
 
     def decided(self) -> list[int]:
         """Numbers of the iterations that have a decision."""
-        return history.decisions(self.store, self.run)["number"].to_list() if self.store.path.exists() else []
+        return queries.decisions(self.store, self.run)["number"].to_list() if self.store.path.exists() else []
 
     def prompts(self, number: int) -> set[str]:
         """What an iteration worked on."""
-        return set(history.proposed(self.store, content_id("iteration", self.run, number))["id"])
+        return set(queries.proposed(self.store, content_id("iteration", self.run, number))["id"])
 
     def answers(self, number: int) -> pl.DataFrame:
         """Ids of what was sampled in an iteration."""

@@ -20,13 +20,14 @@ from typing import Any
 
 import polars as pl
 
-from flywheel.answers import answer
-from flywheel.engines.local import Local
-from flywheel.judging import judge_answers
-from flywheel.recipe import POLICY, Asked, Sampling
-from flywheel.tables import prompts_frame, request_seed
-from flywheel.turn import Turn
-from judges.rubric import Rubric
+from flywheel.engines.local.engine import Local
+from flywheel.pipeline.iteration import Turn
+from flywheel.pipeline.judge_batches import judge_answers
+from flywheel.pipeline.sample import answer
+from flywheel.protocols import POLICY, Asked, Sampling
+from flywheel.store.ids import request_seed
+from flywheel.store.schema import prompts_frame
+from judges.models.rubric import Rubric
 from tests.bars.engine import turn_of
 from tests.bars.local_loop import SIZES, quickstart_like
 from tests.conftest import write_llama

@@ -24,10 +24,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flywheel.engines.toy import write_weights
-from flywheel.store import Store
+from flywheel.engines.toy.engine import write_weights
+from flywheel.store.store import Store
 from tests.bars.kill import differences, finish
-from tests.scheduled import Server, prefect_server
+from tests.flows.scheduled import Server, prefect_server
 
 TARGET = {"share": 0.03, "seconds_per_iteration": 2.0}
 

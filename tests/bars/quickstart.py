@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flywheel import history
-from flywheel.exam import compare
-from flywheel.store import Store
+from flywheel.evaluation.paired_test import compare
+from flywheel.store import queries
+from flywheel.store.store import Store
 
 SEEDS = ("seed", "base.seed", "base.text.seed", "warm_start.examples.seed", "prompts.seed", "exam.prompts.seed")
 """A seed is another model, other human data, other problems, another exam and other dice."""
@@ -30,7 +30,9 @@ def run(recipe: str, home: Path, seed: int, fields: Sequence[str] = SEEDS, itera
     started = time.monotonic()
     settings = [part for field in fields for part in ("--set", f"{field}={seed}")]
     settings += ["--iterations", str(iterations)] if iterations else []
-    subprocess.run([sys.executable, "-m", "flywheel.cli", "run", recipe, "--home", str(home), *settings], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "flywheel.cli.app", "run", recipe, "--home", str(home), *settings], check=True
+    )
     return time.monotonic() - started
 
 
@@ -38,9 +40,9 @@ def gain(home: Path, name: str) -> dict[str, Any]:
     """The last policy of the run of this name against its base."""
     store = Store(home / "flywheel.duckdb")
     runs = store.sql("select id from runs where name = $name", {"name": name})
-    decided = history.decisions(store, runs["id"][0])
+    decided = queries.decisions(store, runs["id"][0])
     first, last = decided.row(0, named=True), decided.row(-1, named=True)
-    base, now = (history.grades(store, row["policy"], row["exam"]) for row in (first, last))
+    base, now = (queries.grades(store, row["policy"], row["exam"]) for row in (first, last))
     result = compare(now, base)
     return {
         "iterations": last["number"],

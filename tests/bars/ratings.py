@@ -21,7 +21,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
-from flywheel.ratings import ELO, by_position, rate
+from flywheel.stats.ratings import ELO, by_position, rate
 
 PLAYERS, BATTLES, GROUPS, GROUP = 200, 50_000, 5_000, 11
 L2, TWO_ROUNDS = 0.01, 0.2

@@ -24,12 +24,12 @@ from typing import Any
 
 from prefect import flow
 
-from flows.spread import serving
-from flywheel.answers import answer
-from flywheel.engines import Engines
-from flywheel.recipe import Sampling
-from flywheel.tables import prompts_frame
-from flywheel.turn import Turn
+from flows.engines import serving
+from flywheel.engines.table import Engines
+from flywheel.pipeline.iteration import Turn
+from flywheel.pipeline.sample import answer
+from flywheel.protocols import Sampling
+from flywheel.store.schema import prompts_frame
 from tests.bars.engine import turn_of
 
 TARGET = 1.7

@@ -2,7 +2,7 @@
 
     python -m tests.bars.sandbox [--isolation namespaces|limits]
 
-Each attack (`tests/attacks.py`) is an answer that is judged on its own. What it may have done is looked for from
+Each attack (`tests/judges/sandbox/attacks.py`) is an answer that is judged on its own. What it may have done is looked for from
 outside: processes that are still there, files, bytes that reached a listener. With `--isolation limits` the attacks on
 files are left out, which limits alone do not hold.
 """
@@ -21,9 +21,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from judges.cage.confine import Limits
-from judges.sandbox import PATIENCE, Isolation, grade
-from tests.attacks import ATTACKS, FOLDERS, TOKEN, Attack
+from judges.sandbox.confine import Limits
+from judges.sandbox.run import PATIENCE, Isolation, grade
+from tests.judges.sandbox.attacks import ATTACKS, FOLDERS, TOKEN, Attack
 
 LIMITS = Limits(seconds=1, memory=512 << 20)
 SECONDS = PATIENCE * LIMITS.seconds + 3.0

@@ -25,8 +25,8 @@ from typing import Any
 
 import polars as pl
 
-from flywheel import history
-from flywheel.store import SHARED, Store
+from flywheel.store import queries
+from flywheel.store.store import SHARED, Store
 from tests.bars.long_history import MODEL, PROMPTS, RULE, History, N
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,37 +91,37 @@ def ask_steps(store: Store) -> dict[str, float]:
 
 
 def questions(store: Store) -> dict[str, Callable[[], Any]]:
-    """The questions of `flywheel.history`, with the 12,500 prompts of an iteration in batches as a step has them."""
+    """The questions of `flywheel.store.queries`, with the 12,500 prompts of an iteration in batches as a step has them."""
     newest = "select id, policy, draw from iterations order by number desc limit 1"
     iteration, policy, draw = store.sql(newest).row(0)
     candidate = store.sql("select candidate from decisions order by rowid desc limit 1").item()
-    prompts = history.proposed(store, iteration)["id"].to_list()
+    prompts = queries.proposed(store, iteration)["id"].to_list()
     exam = store.sql("select prompt from exams order by position")["prompt"].to_list()
     batch = prompts[:256]
-    some = history.replies(store, policy, draw, batch)["generation"].to_list()
+    some = queries.replies(store, policy, draw, batch)["generation"].to_list()
     told = store.sql(f"select distinct generation from judgments where trace is not null and draw = '{draw}'")
-    words = history.words(store, iteration, told["generation"].to_list(), MODEL, 0)
+    words = queries.words(store, iteration, told["generation"].to_list(), MODEL, 0)
     assert len(words), "the newest iteration has no words of a judge"
     return {
-        "proposed": lambda: history.proposed(store, iteration),
-        "sampled": lambda: history.sampled(store, policy, draw),
-        "replies": lambda: history.replies(store, policy, draw, batch),
-        "unjudged": lambda: history.unjudged(store, policy, draw, batch, "another judge"),
-        "uncompared": lambda: history.uncompared(store, policy, draw, batch, "Duel()"),
-        "compared": lambda: history.compared(store, some, "Duel()"),
-        "votes": lambda: history.votes(store, policy, draw, some, {RULE: RULE, MODEL: MODEL}),
-        "judged": lambda: history.judged(store, iteration, {RULE: RULE, MODEL: MODEL}),
-        "judged_words": lambda: history.judged_words(store, words, RULE),
-        "words": lambda: history.words(store, iteration, told["generation"].to_list(), MODEL, 0),
-        "spoken": lambda: history.spoken(store, policy, draw, prompts, RULE),
-        "dataset_of": lambda: history.dataset_of(store, iteration),
-        "examples": lambda: history.examples(store, str(history.dataset_of(store, iteration))),
-        "answered": lambda: history.answered(store, candidate, "exam", exam, RULE),
-        "grades": lambda: history.grades(store, candidate, "exam"),
-        "decisions": lambda: history.decisions(store, "run"),
-        "prompts": lambda: history.prompts(store, batch),
-        "health": lambda: history.health(store, "run"),
-        "notes": lambda: history.notes(store, "run", 1),
+        "proposed": lambda: queries.proposed(store, iteration),
+        "sampled": lambda: queries.sampled(store, policy, draw),
+        "replies": lambda: queries.replies(store, policy, draw, batch),
+        "unjudged": lambda: queries.unjudged(store, policy, draw, batch, "another judge"),
+        "uncompared": lambda: queries.uncompared(store, policy, draw, batch, "Duel()"),
+        "compared": lambda: queries.compared(store, some, "Duel()"),
+        "votes": lambda: queries.votes(store, policy, draw, some, {RULE: RULE, MODEL: MODEL}),
+        "judged": lambda: queries.judged(store, iteration, {RULE: RULE, MODEL: MODEL}),
+        "judged_words": lambda: queries.judged_words(store, words, RULE),
+        "words": lambda: queries.words(store, iteration, told["generation"].to_list(), MODEL, 0),
+        "spoken": lambda: queries.spoken(store, policy, draw, prompts, RULE),
+        "dataset_of": lambda: queries.dataset_of(store, iteration),
+        "examples": lambda: queries.examples(store, str(queries.dataset_of(store, iteration))),
+        "answered": lambda: queries.answered(store, candidate, "exam", exam, RULE),
+        "grades": lambda: queries.grades(store, candidate, "exam"),
+        "decisions": lambda: queries.decisions(store, "run"),
+        "prompts": lambda: queries.prompts(store, batch),
+        "health": lambda: queries.health(store, "run"),
+        "notes": lambda: queries.notes(store, "run", 1),
     }
 
 

@@ -22,8 +22,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from flywheel.store import Store
-from flywheel.tables import DRAWS, GENERATIONS, ITERATIONS, JUDGMENTS, PROPOSALS, RUNS, content_id
+from flywheel.store.ids import content_id
+from flywheel.store.schema import (
+    DRAWS,
+    GENERATIONS,
+    ITERATIONS,
+    JUDGMENTS,
+    PROPOSALS,
+    RUNS,
+)
+from flywheel.store.store import Store
 
 BATCH, N, TEXT = 10_000, 8, 1024
 PER_ITERATION = 5  # batches

@@ -6,10 +6,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from flywheel.recipe import Scratch
-from flywheel.settings import Sft
-from flywheel.tables import EXAMPLES, WORKED
-from flywheel.training import Job, scratch, train
+from flywheel.store.schema import EXAMPLES, WORKED
+from flywheel.training import scratch
+from flywheel.training.run import Job, train
+from flywheel.training.settings import Scratch, Sft
 
 
 def sums() -> pl.DataFrame:

@@ -8,13 +8,13 @@ from typing import Any
 import polars as pl
 import pytest
 
-from flywheel.recipe import Judge
-from flywheel.tables import SUBJECTS
-from judges.constraints import Constraints
-from judges.format import Choice
-from judges.gym import Gym
-from judges.math import MathVerify
-from judges.rules import Exact, Numeric
+from flywheel.protocols import Judge
+from flywheel.store.schema import SUBJECTS
+from judges.rules.answers import Exact, Numeric
+from judges.rules.format import Choice
+from judges.rules.instructions.constraints import Constraints
+from judges.rules.math import MathVerify
+from judges.rules.reasoning_gym import Gym
 
 ANSWERS = json.loads(Path(__file__).with_name("answers.json").read_text(encoding="utf-8"))
 JUDGES: dict[str, Judge] = {

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from filters.keep import Finished
-from flywheel.recipe import Sampling
-from tests.test_endpoint import Server, listening_server, load, reply
+from filters.text_filters import Finished
+from flywheel.protocols import Sampling
+from tests.engines.test_endpoint import Server, listening_server, load, reply
 
 ENDED: list[tuple[dict[str, Any], str | None, bool]] = [
     ({"content": "cut in the mid"}, "content_filter", False),

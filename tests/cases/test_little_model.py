@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from flywheel.engines.endpoint import Endpoint, ServedModel
-from flywheel.engines.local import Local
-from flywheel.recipe import Card, Sampling
+from flywheel.engines.http.endpoint import Endpoint, ServedModel
+from flywheel.engines.local.engine import Local
+from flywheel.protocols import Card, Sampling
 from flywheel.training.rows import encode, end_of_turn, stop_tokens
-from tests.test_endpoint import vllm_server
-from tests.test_vllm import STARTING
+from tests.engines.test_endpoint import vllm_server
+from tests.engines.test_vllm import STARTING
 
 
 def user(text: str) -> dict[str, str]:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import polars as pl
 import pytest
 
-from flywheel.overlap import overlapping
-from flywheel.tables import prompts_frame
+from flywheel.store.schema import prompts_frame
+from flywheel.text.overlap import overlapping
 
 SUM = "Solve the following arithmetic problem step by step and then write only the number after the word Answer: {}"
 REVERSE = (

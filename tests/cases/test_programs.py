@@ -8,9 +8,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from flywheel.tables import SUBJECTS
-from judges.code import UnitTests
-from judges.sandbox import problem
+from flywheel.store.schema import SUBJECTS
+from judges.rules.code import UnitTests
+from judges.sandbox.run import problem
 
 PROGRAMS = json.loads(Path(__file__).with_name("programs.json").read_text(encoding="utf-8"))
 

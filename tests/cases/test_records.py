@@ -7,10 +7,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from data.sources import Jsonl, Parquet
+from data.files import Jsonl, Parquet
 from flywheel.errors import FlywheelError
-from flywheel.exchange.entries import Kind, entries
-from flywheel.exchange.records import records
+from flywheel.exchange.forms.entries import Kind, entries
+from flywheel.exchange.forms.records import records
 
 
 def user(text: Any) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from judges.battles import verdict
-from judges.duel import points
-from judges.listwise import ranking
-from judges.rubric import Rubric
+from judges.models.comparisons import verdict
+from judges.models.listwise import ranking
+from judges.models.pairwise import points
+from judges.models.rubric import Rubric
 
 REPLIES = json.loads(Path(__file__).with_name("replies.json").read_text(encoding="utf-8"))
 

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from flows.recipes import gsm8k as recipe
-from flywheel.seams import Judge
-from judges.format import Choice
-from judges.rules import Exact, Numeric
+from flywheel.protocols import Judge
+from judges.rules.answers import Exact, Numeric
+from judges.rules.format import Choice
 from tests.bars.published.counting import Counted, Row, counted, lines
 
 SUFFIX = "_few_shot_template_0-255000"

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flywheel.exchange.importing import import_files
-from flywheel.ratings import shares
-from flywheel.store import Store
+from flywheel.stats.ratings import shares
+from flywheel.store.store import Store
 from tests.bars.published.counting import Counted, Row, counted
 
 BATTLES = """

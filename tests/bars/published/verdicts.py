@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from flywheel.recipe import Asked
-from judges import published
-from judges.battles import verdict
+from flywheel.protocols import Asked
+from judges.models import published
+from judges.models.comparisons import verdict
 from tests.bars.published.counting import Counted, Row, counted, lines
 
 LABEL = re.compile(r"\[\[([AB](?:[<>=]{1,2}[AB])?|C)\]\]")

@@ -5,8 +5,8 @@ from dataclasses import replace
 from self_rewarding_lab_toy import duel
 from self_rewarding_lab_toy import recipe as self_rewarding
 
-from flywheel.load import load
-from flywheel.recipe import Recipe
+from flywheel.recipe.load import load
+from flywheel.recipe.recipe import Recipe
 
 
 def recipe(iteration: int) -> Recipe:

@@ -11,12 +11,15 @@ from mine_words import chatter
 from toy_pairs import ToyDpo
 from toys import WEIGHTS
 
-from filters.keep import Cap
-from flywheel.recipe import Alarm, Asked, Exam, Gate, Recipe, Sampling, named
-from flywheel.tables import VOTES, Chat, content_id, prompts_frame
-from judges.duel import Duel
-from judges.panel import Jury
-from judges.rules import Numeric
+from filters.text_filters import Cap
+from flywheel.identity import named
+from flywheel.protocols import Asked, Sampling
+from flywheel.recipe.recipe import Alarm, Exam, Gate, Recipe
+from flywheel.store.ids import content_id
+from flywheel.store.schema import VOTES, Chat, prompts_frame
+from judges.ensembles import Jury
+from judges.models.pairwise import Duel
+from judges.rules.answers import Numeric
 
 WORDING = Path(__file__).with_name("mine.txt").read_text(encoding="utf-8")
 POINTS = re.compile(r"Score: ([1-5])")

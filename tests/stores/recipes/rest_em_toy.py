@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from toys import WEIGHTS, short
 
-from data.sources import Jsonl
-from flywheel.load import load
+from data.files import Jsonl
+from flywheel.recipe.load import load
 
 shipped = load("rest-em")
 template = shipped.prompts.template

@@ -5,11 +5,11 @@ from dataclasses import replace
 from toy_pairs import ToyDpo
 from toys import WEIGHTS, short
 
+from data.files import Jsonl
 from data.graded import Together
 from data.human import Answered, Oasst
-from data.sources import Jsonl
-from flywheel.load import load
-from flywheel.recipe import Recipe
+from flywheel.recipe.load import load
+from flywheel.recipe.recipe import Recipe
 
 people = Oasst(messages=Jsonl("people.jsonl"))
 held_out = Oasst(messages=Jsonl("held_out.jsonl"))

@@ -1,0 +1,29 @@
+"""What several commands take: the folder of the store, and a run."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Protocol, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    pass
+
+
+class Named(Protocol):
+    """What was looked up by name."""
+
+    @property
+    def which(self) -> str:
+        """In words which one it is; empty where only one could be meant."""
+
+
+Any_Named = TypeVar("Any_Named", bound=Named)
+Run = Annotated[str | None, typer.Option(help="Name, id or its beginning; the latest run if not given.")]
+Home = Annotated[Path, typer.Option(help="Folder of the store, the datasets and the checkpoints.")]
+
+
+def told(found: Any_Named) -> Any_Named:
+    """What was looked up; where more than one could be meant, a line beside the output says which."""
+    if found.which:
+        typer.echo(found.which, err=True)
+    return found

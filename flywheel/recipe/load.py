@@ -1,0 +1,112 @@
+"""From a name or a path to a recipe."""
+
+import importlib.util
+import re
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import flywheel.recipe
+from flywheel.errors import FlywheelError, RecipeError
+from flywheel.identity.shipped import recorded
+from flywheel.preflight.recipe import check
+from flywheel.recipe.overrides import override, unknown, unknown_field
+from flywheel.recipe.places import means
+from flywheel.recipe.recipe import Recipe
+
+__all__ = ["check", "load", "shipped"]
+
+RECIPES = Path(__file__).resolve().parent.parent / "flows" / "recipes"
+UNEXPECTED = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
+
+
+def load(name_or_path: str | Path, iteration: int = 1, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe of one iteration, with settings like `sampling.n=4`. RecipeError says what is wrong and where."""
+    path = find(str(name_or_path))
+    means(path.parent)
+    module = _run(path)
+    made = getattr(module, "recipe", None)
+    if callable(made):
+        try:
+            made = made(iteration)
+        except Exception as error:
+            raise _blame(path, error) from error
+    if not isinstance(made, Recipe):
+        what = "does not define `recipe`" if made is None else f"defines `recipe` as {made!r}, which is not a Recipe"
+        raise RecipeError(f"{path} {what}: it needs `recipe = Recipe(...)` or `def recipe(iteration) -> Recipe`")
+    return override(made, overrides)
+
+
+def shipped() -> dict[str, Path]:
+    """The recipes that come with the program, by name."""
+    return {path.stem.replace("_", "-"): path for path in sorted(RECIPES.glob("[!_]*.py"))}
+
+
+def find(name: str) -> Path:
+    """The file of a shipped recipe's name (dash or underscore) or of a path."""
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    if path.suffix == ".py" or len(path.parts) > 1:
+        raise RecipeError(f"there is no recipe file {name}")
+    known = shipped()
+    if name.replace("_", "-") in known:
+        return known[name.replace("_", "-")]
+    raise RecipeError(f"there is no recipe {name!r}{unknown(name, list(known), 'Recipes')}, or the path of a .py file")
+
+
+def _run(path: Path) -> ModuleType:
+    # The name is part of how functions of the file are described in the store, so it must not hold the folder.
+    name = f"recipes.{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None, f"{path} is not a .py file"
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up here
+    folder = str(path.resolve().parent)
+    if path.resolve().parent != RECIPES and folder not in sys.path:
+        sys.path.append(folder)  # last, so that a file beside the recipe can be imported but can hide nothing
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise _blame(path, error) from error
+    return module
+
+
+def _blame(path: Path, error: Exception) -> FlywheelError:
+    """The error as one sentence with the line of the recipe file that it comes from."""
+    if isinstance(error, FlywheelError):
+        return error
+    if isinstance(error, SyntaxError):
+        return RecipeError(f"{error.filename}, line {error.lineno}: {error.msg}")
+    steps = traceback.walk_tb(error.__traceback__)
+    frames = [step for step in steps if Path(step[0].f_code.co_filename).resolve() == path.resolve()]
+    if not frames:
+        return RecipeError(f"{path}: {type(error).__name__}: {error}")
+    frame, line = frames[-1]
+    return RecipeError(f"{path}, line {line}: {_meant(error, {**frame.f_globals, **frame.f_locals})}")
+
+
+def _meant(error: Exception, names: dict[str, Any]) -> str:
+    if isinstance(error, ImportError):
+        return f"{type(error).__name__}: {error}{_moved(error)}"
+    found = UNEXPECTED.match(str(error))
+    if not found:
+        return f"{type(error).__name__}: {error}"
+    kind, field = found.groups()
+    known = names.get(kind) or getattr(flywheel.recipe, kind, None)
+    return f"{kind} has no field {field!r}{unknown_field(known, field)}"
+
+
+def _moved(error: ImportError) -> str:
+    """Where a shipped part of the name that was asked for is now, or what it is called."""
+    wanted = re.search(r"cannot import name '(\w+)'", str(error))
+    name = wanted[1] if wanted else ""
+    for now, part in recorded().items():
+        if name == now or name in part["before"]:
+            return f": it is now {now} in {part['module']}"
+    parts = sorted(now for now, part in recorded().items() if error.name in part["modules"])
+    homes = {now: recorded()[now]["module"] for now in parts}
+    return f": {', '.join(f'{now} is in {home} now' for now, home in homes.items())}" if homes else ""

@@ -1,0 +1,202 @@
+"""Mathematical equality: math-verify reads both sides, whatever their notation, in processes that can be killed.
+
+One item costs a few milliseconds, and a few workers share them. An answer over which a worker thinks too long, or with
+which it dies, costs a worker and is `timeout` or `error`; the others never notice. Nothing is left behind.
+"""
+
+import importlib.util
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+import polars as pl
+
+from flywheel.errors import EngineMissing, RecipeError
+from flywheel.identity import named
+from flywheel.processes.pool import Workers
+from flywheel.store.schema import Chat
+from flywheel.text.thoughts import THOUGHTS, Markers, after_thought
+from judges.rules import answers
+from judges.rules.numerals import spelled
+from judges.verdict import Verdict, last, votes
+
+SHARE = 50
+"""Items that are worth the second in which another worker starts."""
+LONGEST = 1000
+"""Characters of the longest answer that is compared."""
+TAIL = 2000
+"""Characters of a text without any marker in whose end an answer is sought."""
+BOXED = re.compile(r"\\(?:f?boxed|fbox)\s*(\{|(?=[-\d\\A-Za-z]))")
+BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # \{ and \} are no braces
+MARK = re.compile(r"####")
+ANSWER = re.compile(r"(?i)\banswer[\s*_]*:")
+ANNOUNCED = re.compile(r"(?i).*\banswer\s+is\b[\s:*]*(\S.*)")
+NEXT = re.compile(r"(?im)^[\s#*_]*(?:problem|question|exercise|q)\b[^\n:]{0,20}:")
+"""A model that has answered goes on with a question of its own."""
+SOLUTION = re.compile(r"<<[^<>]*=[^<>]*>>|(?s:(?:[A-Za-z]{3,}.*?[\d=].*?[.\n]\s*){2})")
+WORDY = 8
+"""Words without which an unmarked reference is no solution, but an answer."""
+CALCULATED = re.compile(r"(?m)^(?=[^\n]*(?<!\\)\b[A-Za-z]{3,})[^\n]*[\d)]\s*=\s*\$?[\d<]")
+"""A line that works something out: "Bucks: 50(.50) = 25". Two of them are a solution, however few the words."""
+PLAIN = re.compile(r"-?\d{1,100}(?:\.\d{1,100}|/0*[1-9]\d{0,100})?")
+
+
+class Item(NamedTuple):
+    """One comparison. `boxed`: the answer is all LaTeX, and not text that may hold some; `marked`: a mark led to it."""
+
+    reference: str
+    answer: str
+    boxed: bool
+    marked: bool
+
+
+@dataclass(frozen=True)
+class MathVerify:
+    """Right if the final answer equals the reference as mathematics: 0.5, 1/2, \\frac12 and 50\\% are one number.
+
+    The final answer is what stands in the last \\boxed{}, or else on the line after the last "####", or else after the
+    last "Answer:", or else what is found near the end of the text; the next question that a model asks itself is not
+    read. A reference is read in the same way, or is itself the answer: a whole solution without a mark is an error.
+
+    Decimals are equal to six places and six significant digits. (a, b) is a pair or an open interval, {a, b} a set;
+    a, b without brackets is in order against a pair, and in any order against a set. A base that only the reference
+    names is that of the answer, too. Several numbers ("5 or 6") are none of them. `timeout` is how many seconds one
+    comparison may take; `thoughts` are the marks of what a reasoning model says before it answers.
+    """
+
+    version: ClassVar[int] = 2  # other notations are read, and hedges and anagrams are no longer right
+    timeout: float = 5.0
+    _: KW_ONLY
+    thoughts: Markers = THOUGHTS
+    model = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.timeout < float("inf"):
+            raise RecipeError(f"the timeout of MathVerify must be a positive number of seconds, not {self.timeout}")
+
+    @property
+    def name(self) -> str:
+        """Type and parameters."""
+        return named(self)
+
+    def ask(self, subjects: pl.DataFrame) -> list[Chat]:
+        """A rule asks nothing."""
+        return []
+
+    def read(self, subjects: pl.DataFrame, replies: pl.DataFrame | None) -> pl.DataFrame:
+        """VOTES on SUBJECTS. Raises EngineMissing if math-verify is not installed."""
+        found = [self._item(*pair) for pair in zip(subjects["text"], subjects["reference"], strict=True)]
+        items = list(dict.fromkeys(one for one in found if isinstance(one, Item)))  # many answers are the same
+        graded = dict(zip(items, grade(items, self.timeout), strict=True))
+        return votes(self.name, subjects, (graded[one] if isinstance(one, Item) else one for one in found))
+
+    def _item(self, text: str, reference: str | None) -> Item | Verdict:
+        """What to compare, or the verdict where there is nothing to compare."""
+        if reference is None:
+            return Verdict("error", None, "no reference")
+        marked = _boxed(reference) or _marked(reference, MARK) or _marked(reference, ANSWER)
+        gold = (marked or reference).strip()
+        if not marked and _solution(gold):
+            told = "the reference is a whole solution: put its answer into \\boxed{}, or after ####"
+            return Verdict("error", None, told)
+        if not 0 < len(gold) <= LONGEST:
+            return Verdict("error", None, f"a reference of {len(gold)} characters")
+        answered = after_thought(text, self.thoughts)
+        return Verdict("unparsable", None, "a thought without an end") if answered is None else _answer(gold, answered)
+
+
+def grade(items: Sequence[Item], timeout: float) -> list[Verdict]:
+    """One verdict for each item, in order. Raises EngineMissing or EngineError if no worker can start."""
+    if not items:
+        return []
+    if importlib.util.find_spec("math_verify") is None:
+        raise EngineMissing("MathVerify needs math-verify, which is not installed: pip install 'flywheel[tasks]'")
+    # By its path, since a folder with a math.py must not be searched first; and with this very package, wherever it is.
+    path = os.pathsep.join(filter(None, (str(Path(answers.__file__).parents[1]), os.environ.get("PYTHONPATH"))))
+    argv = [sys.executable, "-P", str(Path(__file__).with_name("math_worker.py"))]
+    workers = Workers(argv, timeout, SHARE, env={**os.environ, "PYTHONPATH": path})
+    requests = [json.dumps(item._asdict()).encode() for item in items]
+    return [_verdict(reply, timeout) for reply in workers.replies(requests)]
+
+
+def _verdict(reply: bytes | None, timeout: float) -> Verdict:
+    if reply is None:
+        return Verdict("timeout", None, f"no verdict within {timeout:g} s")
+    if not reply:
+        return Verdict("error", None, "the comparison ended its process")
+    verdict = Verdict(**json.loads(reply))
+    return verdict._replace(detail=_spelled(verdict.detail)) if verdict.status == "ok" else verdict
+
+
+def _answer(gold: str, text: str) -> Item | Verdict:
+    text = _first_question(text)
+    boxed = _boxed(text)
+    answer = boxed or _marked(text, MARK) or _marked(text, ANSWER) or _announced(text)
+    if answer is not None and len(answer) > LONGEST:
+        return Verdict("unparsable", None, f"an answer of {len(answer)} characters")
+    item = Item(gold, answer or _tail(text), boxed is not None, answer is not None)
+    return item if item.answer else Verdict("unparsable", None, "no answer")
+
+
+def _first_question(text: str) -> str:
+    """The text up to the next question after an answer."""
+    mark = min((found.end() for pattern in (BOXED, MARK, ANSWER) if (found := pattern.search(text))), default=len(text))
+    following = NEXT.search(text, mark)
+    return text[: following.start()] if following else text
+
+
+def _solution(reference: str) -> bool:
+    """Whether an unmarked reference is no answer, but a text in which one would have to be sought."""
+    begin = reference[: 2 * LONGEST]
+    words = len(re.findall(r"(?<!\\)\b[A-Za-z]{3,}", begin))
+    worked_out = len(CALCULATED.findall(begin)) > 1
+    return worked_out or (words > 3 and "<<" in reference) or (words >= WORDY and SOLUTION.search(begin) is not None)
+
+
+def _boxed(text: str) -> str | None:
+    """What stands in the last \\boxed{}; to the end of the line where no brace closes it; None if there is nothing.
+
+    Without a brace it is the next word: \\boxed5.
+    """
+    box = last(BOXED, text)
+    if box is None:
+        return None
+    rest, depth = text[box.end() : box.end() + LONGEST + 1], 1
+    if not box[1]:
+        return (re.match(r"(?:\\[,;:! ]|[^\s$])*", rest) or box)[0].rstrip(".,;:") or None
+    for brace in BRACE.finditer(rest):
+        depth += {"{": 1, "}": -1}.get(brace[0], 0)
+        if depth == 0:
+            return rest[: brace.start()].strip() or None
+    return (rest if len(rest) > LONGEST else rest.partition("\n")[0]).strip() or None
+
+
+def _marked(text: str, marker: re.Pattern[str]) -> str | None:
+    """The first line with anything on it after the last marker, or None."""
+    mark = last(marker, text)
+    return None if mark is None else text[mark.end() :].strip().partition("\n")[0].strip() or None
+
+
+def _announced(text: str) -> str | None:
+    """What the last line says that the answer is."""
+    said = ANNOUNCED.match(text.rstrip().rpartition("\n")[2][-TAIL:])
+    return said[1].strip() if said else None
+
+
+def _tail(text: str) -> str:
+    """The last whole words of a text, stripped."""
+    if len(text) <= TAIL:
+        return text.strip()
+    gap = re.search(r"\s", text[-TAIL:])
+    return text[-TAIL:][gap.end() :].strip() if gap else ""
+
+
+def _spelled(detail: str | None) -> str | None:
+    """Equal numbers in one spelling."""
+    return spelled(Fraction(detail)) if detail is not None and PLAIN.fullmatch(detail) else detail
