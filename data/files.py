@@ -1,4 +1,4 @@
-"""Prompts from files and from the Hugging Face Hub. Each class is a frozen dataclass and a `Source` (flywheel.recipe.recipe).
+"""Prompts from files and from the Hugging Face Hub. Each class is a frozen dataclass and a `Source`.
 
     Jsonl("train.jsonl", reference_after="####")            GSM8K as its authors published it
     Parquet("questions/*.parquet", prompt="q", reference=None)

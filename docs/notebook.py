@@ -19,9 +19,9 @@ def _():
     from matplotlib.figure import Figure
 
     from flywheel.errors import FlywheelError
+    from flywheel.report.summary import summary
     from flywheel.store.home import open_store
     from flywheel.store.lookup import find_run
-    from flywheel.report.summary import summary
 
     return Figure, FlywheelError, Path, find_run, mo, open_store, pl, summary
 

@@ -1,4 +1,4 @@
-"""What trains: JUDGED, after the filters, to PICKED. Each is a frozen dataclass and a `Pick` (`flywheel.recipe.recipe`)."""
+"""What trains: JUDGED, after the filters, to PICKED. Each is a frozen dataclass and a `Pick` (`flywheel.protocols`)."""
 
 from dataclasses import dataclass
 

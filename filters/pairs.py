@@ -1,6 +1,6 @@
 """What trains by comparison: JUDGED, after the filters, to PICKED with a better and a worse answer to each prompt.
 
-Each is a frozen dataclass and a `Pick` (`flywheel.recipe.recipe`). Between two answers of the model the chosen one has the
+Each is a frozen dataclass and a `Pick` (`flywheel.protocols`). Between two answers of the model the chosen one has the
 higher score, and an answer without a score is in no pair. Texts that differ in nothing but white space at their ends
 are no pair. Which pairs come out hangs on what the rows hold, not on their order. `generations` names the chosen
 answer, then the rejected one.

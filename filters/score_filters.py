@@ -1,6 +1,6 @@
 """Which answers are kept: frame to frame, one class per rule.
 
-Each is a frozen dataclass and a `Filter` (`flywheel.recipe.recipe`): it gets JUDGED and gives back fewer of its rows, in the
+Each is a frozen dataclass and a `Filter` (`protocols.py`): it gets JUDGED and gives back fewer of its rows, in the
 order that they had; which ones hangs on what the rows hold, not on their order. An answer without a score passes no
 filter that looks at scores: no judgment is no praise. Nothing is computed before the step collects the frame.
 """

@@ -42,6 +42,6 @@ def evidence(turn: Turn, asked: approve.Asked) -> str:
         f"**{turn.recipe.name}, iteration {asked.number}**: promote {asked.candidate}?",
         plain(f"To be {asked.said}", 2000),
         *flips(turn.store, asked.candidate, asked.incumbent, asked.exam),
-        f"More of it: `flywheel report{approval.at_home(turn.home.resolve())}`, artifacts of this flow run.",
+        f"More of it: `flywheel report{approve.at_home(turn.home.resolve())}`, artifacts of this flow run.",
     ]
     return "\n\n".join(parts)

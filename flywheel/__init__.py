@@ -1,11 +1,40 @@
-"""A self-improvement pipeline for language models."""
+"""A self-improvement pipeline for language models.
 
+What a recipe is made of and what it is run with has its name here: `from flywheel import Recipe, Sampling, Sft, run`.
+Each is loaded when it is first asked for.
+"""
+
+import importlib
 import sys
 from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_file_location
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-_ROOT = Path(__file__).resolve().parent.parent
+if TYPE_CHECKING:  # for type checkers, what __getattr__ gives
+    from flywheel.pipeline.loop import run as run
+    from flywheel.protocols import BASE as BASE
+    from flywheel.protocols import POLICY as POLICY
+    from flywheel.protocols import Asked as Asked
+    from flywheel.protocols import Sampling as Sampling
+    from flywheel.recipe.load import load as load
+    from flywheel.recipe.recipe import DEFAULT_ALARMS as DEFAULT_ALARMS
+    from flywheel.recipe.recipe import Alarm as Alarm
+    from flywheel.recipe.recipe import Exam as Exam
+    from flywheel.recipe.recipe import Gate as Gate
+    from flywheel.recipe.recipe import Meta as Meta
+    from flywheel.recipe.recipe import Recipe as Recipe
+    from flywheel.recipe.recipe import WarmStart as WarmStart
+    from flywheel.training.settings import Dpo as Dpo
+    from flywheel.training.settings import Kto as Kto
+    from flywheel.training.settings import Lora as Lora
+    from flywheel.training.settings import Orpo as Orpo
+    from flywheel.training.settings import Reward as Reward
+    from flywheel.training.settings import Scratch as Scratch
+    from flywheel.training.settings import Sft as Sft
+    from flywheel.training.settings import SimPo as SimPo
+
+ROOT = Path(__file__).resolve().parent.parent
 _BESIDE = ("judges", "filters", "data", "flows")
 
 
@@ -14,7 +43,7 @@ class _Beside:
 
     @staticmethod
     def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        folder = _ROOT / name
+        folder = ROOT / name
         if name not in _BESIDE or not (folder / "__init__.py").is_file():
             return None
         return spec_from_file_location(name, folder / "__init__.py", submodule_search_locations=[str(folder)])
@@ -25,7 +54,7 @@ def _refuse_strangers() -> None:
     for name in _BESIDE:
         loaded = sys.modules.get(name)
         places = [getattr(loaded, "__file__", None) or "", *getattr(loaded, "__path__", ())]
-        if loaded is not None and not any(Path(place).is_relative_to(_ROOT / name) for place in places if place):
+        if loaded is not None and not any(Path(place).is_relative_to(ROOT / name) for place in places if place):
             raise ImportError(
                 f"flywheel comes with a package `{name}`, but {places[-1] or places[0] or 'another one'} is loaded "
                 "under this name: import flywheel first, or give your module another name"
@@ -35,3 +64,20 @@ def _refuse_strangers() -> None:
 _refuse_strangers()
 if not any(finder.__name__ == "_Beside" for finder in sys.meta_path if isinstance(finder, type)):
     sys.meta_path.insert(0, _Beside)
+
+
+_HOMES = {
+    "flywheel.recipe.recipe": ("DEFAULT_ALARMS", "Alarm", "Exam", "Gate", "Meta", "Recipe", "WarmStart"),
+    "flywheel.recipe.load": ("load",),
+    "flywheel.protocols": ("BASE", "POLICY", "Asked", "Sampling"),
+    "flywheel.training.settings": ("Dpo", "Kto", "Lora", "Orpo", "Reward", "Scratch", "Sft", "SimPo"),
+    "flywheel.pipeline.loop": ("run",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """A name of this package, from where it lives."""
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'flywheel' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME_OF[name]), name)

@@ -10,12 +10,12 @@ import pytest
 
 from flywheel.engines.toy.engine import write_weights
 from flywheel.store.store import Store
+from tests import ROOT
 
 # Looked for, not imported: transformers takes a process that has marimo for a notebook, and wants IPython.
 here = importlib.util.find_spec("marimo") is not None
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not here, reason="the notebook extra is not installed")]
 
-ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "docs" / "notebook.py"
 
 

@@ -18,7 +18,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests import ROOT
+
 OURS = ("flywheel", "judges", "filters", "data", "flows")
 LIGHT = ("flywheel.store.store", "flywheel.store.schema", "flywheel.report.html", "flywheel.cli.app")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -14,7 +14,7 @@ from filters.text_filters import Cap, Finished
 from flywheel.protocols import Sampling
 from flywheel.recipe.recipe import Exam, Gate, Recipe
 from flywheel.training.settings import Sft
-from judges.rules.math import MathVerify
+from judges.rules.math.verify import MathVerify
 
 TEMPLATE = Path(__file__).with_name("rest_em.txt").read_text(encoding="utf-8")  # four worked examples
 MATH = "DigitalLearningGmbH/MATH-lighteval"

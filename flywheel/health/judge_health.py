@@ -1,7 +1,7 @@
 """The health of a judge: how far it agrees with the truth, what sways it, whether it repeats itself and drifts. No I/O.
 
-Measures are named and explained in `flywheel.health.measures.MEASURES`. Each comes with a 95% interval over prompts (see
-`flywheel.stats.estimate`) where that is cheap, and is None, never NaN, where it cannot be told. Which signals are watched
+Measures are named and explained in `measures.py`. Each comes with a 95% interval over prompts (see
+`stats/estimate.py`) where that is cheap, and is None, never NaN, where it cannot be told. Which signals are watched
 follows Meta-Rewarding (Wu et al. 2024: a judge peaks, its scores rise, it comes to favour a slot and the higher score)
 and, for accepted answers that are wrong, Stroebl et al. 2024 ("Inference Scaling fLaws").
 """

@@ -69,7 +69,7 @@ def _modules() -> list[str]:
     inner = [
         module.name
         for folder in ("judges", "filters", "data", "flows.recipes")
-        for module in pkgutil.iter_modules(importlib.import_module(folder).__path__, f"{folder}.")
+        for module in pkgutil.walk_packages(importlib.import_module(folder).__path__, f"{folder}.")
         if not module.ispkg
     ]
     return ["flywheel.recipe.recipe", "flywheel.protocols", "flywheel.training.settings", *inner]

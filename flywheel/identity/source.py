@@ -13,7 +13,8 @@ from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from flywheel import ROOT
+
 SHIPPED = tuple(ROOT / name for name in ("flywheel", "judges", "filters", "data", "flows"))
 _LIBRARIES = {sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
 INSTALLED = tuple(Path(place).resolve() for place in {*_LIBRARIES, *site.getsitepackages(), site.getusersitepackages()})

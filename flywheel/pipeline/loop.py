@@ -7,6 +7,7 @@ nothing. A step is a generator of Progress: what it has yielded is stored.
 
 import contextlib
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -51,6 +52,23 @@ def spin(
             yield from (turn.progress("recipe", 0, 0, note=remark) for remark in turn.remarks)
             for step in STEPS if turn.number else START:
                 yield from recorded(step, turn)
+
+
+def run(
+    recipe: Recipe | Callable[[int], Recipe],
+    home: str | Path = "runs",
+    *,
+    iterations: int | None = None,
+    engine: Engine | None = None,
+) -> str:
+    """Run a recipe to its end, or go on where it stopped; gives the run's id in the store HOME/flywheel.duckdb.
+
+    `recipe` is a Recipe, or a function of the iteration's number that gives one. Raises FlywheelError with one clear
+    sentence; what was made before is stored.
+    """
+    recipe_at = recipe if callable(recipe) else lambda _: recipe
+    deque(spin(recipe_at, Path(home), iterations=iterations, engine=engine), maxlen=0)
+    return run_in(recipe_at, Store(Path(home) / "flywheel.duckdb"))
 
 
 def recorded(step: Step, turn: Turn) -> Iterator[Progress]:

@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     pass
-import os
 from importlib import metadata
-from pathlib import Path
 
 QUIET = {  # nothing that runs here reports home
     "HF_HUB_DISABLE_TELEMETRY": "1",

@@ -9,17 +9,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import flywheel.recipe
+import flywheel
 from flywheel.errors import FlywheelError, RecipeError
 from flywheel.identity.shipped import recorded
-from flywheel.preflight.recipe import check
 from flywheel.recipe.overrides import override, unknown, unknown_field
 from flywheel.recipe.places import means
 from flywheel.recipe.recipe import Recipe
 
-__all__ = ["check", "load", "shipped"]
-
-RECIPES = Path(__file__).resolve().parent.parent / "flows" / "recipes"
+RECIPES = flywheel.ROOT / "flows" / "recipes"
 UNEXPECTED = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
 
 
@@ -96,7 +93,7 @@ def _meant(error: Exception, names: dict[str, Any]) -> str:
     if not found:
         return f"{type(error).__name__}: {error}"
     kind, field = found.groups()
-    known = names.get(kind) or getattr(flywheel.recipe, kind, None)
+    known = names.get(kind) or getattr(flywheel, kind, None)
     return f"{kind} has no field {field!r}{unknown_field(known, field)}"
 
 

@@ -8,71 +8,22 @@ in the store and in a run's identity.
 from dataclasses import dataclass
 from typing import Literal
 
-from flywheel.identity import describe, describe_text, named
+from flywheel.identity import describe
 from flywheel.protocols import (
-    BASE,
-    POLICY,
     AnyJudge,
-    Asked,
-    Card,
-    Engine,
     Filter,
-    Judge,
-    Model,
-    PairJudge,
-    Panel,
     Pick,
     Proposer,
     Sampling,
-    Scaled,
     Source,
     Worked,
 )
 from flywheel.store.ids import content_id
 from flywheel.training.settings import (
-    Dpo,
-    Kto,
-    Lora,
-    Orpo,
-    Reward,
     Scratch,
     Sft,
-    SimPo,
     Train,
-    Training,
 )
-
-__all__ = [
-    "BASE",
-    "POLICY",
-    "AnyJudge",
-    "Asked",
-    "Card",
-    "Dpo",
-    "Engine",
-    "Filter",
-    "Judge",
-    "Kto",
-    "Lora",
-    "Model",
-    "Orpo",
-    "PairJudge",
-    "Panel",
-    "Pick",
-    "Proposer",
-    "Reward",
-    "Sampling",
-    "Scaled",
-    "Sft",
-    "SimPo",
-    "Source",
-    "Train",
-    "Training",
-    "Worked",
-    "describe",
-    "describe_text",
-    "named",
-]
 
 
 @dataclass(frozen=True, kw_only=True)

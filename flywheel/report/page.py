@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
-import flywheel.recipe
-from flywheel.identity import MADE
+import flywheel
+from flywheel.identity import MADE, describe
 
 LONG = 2000
 """Characters of an answer that a page shows."""
@@ -118,12 +118,12 @@ def spelled(value: Any) -> str:
 
 
 def _default(part: Mapping[str, Any], name: str, value: Any) -> bool:
-    """Whether a field has its default, as far as the part is one of `flywheel.recipe.recipe`."""
-    kind = vars(flywheel.recipe).get(str(part.get("is")))
+    """Whether a field has its default, as far as the part is one that `flywheel` names."""
+    kind = getattr(flywheel, str(part.get("is")), None)
     fields = {field.name: field for field in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else {}
     if name not in fields:
         return False
     default, made = fields[name].default, fields[name].default_factory
     if made is not dataclasses.MISSING:
         default = made()
-    return default is not dataclasses.MISSING and spelled(flywheel.recipe.describe(default)) == spelled(value)
+    return default is not dataclasses.MISSING and spelled(describe(default)) == spelled(value)

@@ -25,7 +25,7 @@ from flywheel.store.lock import alone, when_free
 from flywheel.store.query import asked
 from flywheel.store.schema import KEYS, TABLES
 
-SCHEMA = Path(__file__).parent / "schema"
+SCHEMA = Path(__file__).parent / "sql"
 SHARED = dict.fromkeys(("generations", "judgments"), ("checkpoint", "draw"))
 """Columns that a batch has in common and that its keys hash: they tell which old rows can be the same at all."""
 ROW_GROUP = 10240

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from flywheel import ROOT
 from flywheel.checkpoints import weights
 from flywheel.errors import TrainingError
 from flywheel.identity import describe
@@ -193,7 +194,7 @@ def _launcher(launcher: tuple[str, ...]) -> list[str]:
 
 def _environment() -> dict[str, str]:
     """The child finds this package wherever it is started; it asks nothing of the network, for `check` found it all."""
-    root = str(Path(__file__).resolve().parents[2])
+    root = str(ROOT)
     paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     quiet = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TRANSFORMERS_VERBOSITY": "error"}
     quiet["TQDM_DISABLE"] = "1"  # its bars would crowd the log

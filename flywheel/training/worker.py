@@ -1,6 +1,6 @@
 """The training child: `python -m flywheel.training.worker JOB.json`, also below `accelerate launch`.
 
-Reads the job that `flywheel.training.run` wrote, trains with TRL, and publishes the checkpoint: safetensors, tokenizer with
+Reads the job that `run.py` wrote, trains with TRL, and publishes the checkpoint: safetensors, tokenizer with
 its chat template, `metrics.jsonl`, and `canary.json`, the log-probabilities by which an engine proves that it serves
 these very weights. Says how far it is, or why it failed, in `progress.jsonl`.
 """

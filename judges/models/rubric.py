@@ -32,7 +32,7 @@ class Rubric:
     template: the wording, with {question} and {answer}, and where they are wanted {criteria}, {low}, {high} and
       {reference}; see `judges.models.prompts`.
     pattern: None reads `Score: 4` in the ways in which models write it, also as a rating or a grade; see
-      `judges.models.scores`. Else a regular expression whose group `score` holds the points, and `of`, if there is such a
+      `scores.py`. Else a regular expression whose group `score` holds the points, and `of`, if there is such a
       group, what they are out of; its last match in a reply counts.
     thoughts: what begins and ends a thought, in replies and in answers; what follows the last one is read, or shown.
     A reply that says no points from low to high, or was cut before its end, is `unparsable`; so is one that says them

@@ -26,7 +26,7 @@ class Exact:
 
     The answer is what stands after the last `after` (a text without it has none), or the whole text. A run of white
     space counts as one space. Case makes no difference unless it is told to, nor do punctuation at the two ends, bold,
-    LaTeX or quotes around the answer, or a sentence after it (`judges.rules.plain`). Signs and symbols stay: -200 is not 200.
+    LaTeX or quotes around the answer, or a sentence after it (`plain.py`). Signs and symbols stay: -200 is not 200.
     """
 
     after: str | None = None

@@ -1,6 +1,6 @@
 """Rules about the form of an answer: a pattern, the letter of an option, JSON that fits a schema.
 
-What `status` says is as in `judges.rules.answers`: a text that does not hold what is looked for is `unparsable`, not wrong.
+What `status` says is as in `answers.py`: a text that does not hold what is looked for is `unparsable`, not wrong.
 """
 
 import json

@@ -10,7 +10,7 @@ from fractions import Fraction
 from itertools import islice
 from typing import NamedTuple
 
-from judges.rules.formulas.notation import VULGAR, plain, tidy
+from judges.rules.math.notation import VULGAR, plain, tidy
 
 SIZE = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?|[0-9]+(?:\.[0-9]+)?|\.[0-9]+)"
 NUMBER = re.compile(

@@ -1,4 +1,4 @@
-"""Where code runs that nobody has read: the child side of `judges.sandbox.run`. Imports nothing but the standard library.
+"""Where code runs that nobody has read: the child side of `run.py`. Imports nothing but the standard library.
 
     worker       has namespaces of its own: a root that shows Python alone, no network, no way back
       supervisor   one for each answer: a process namespace and an empty /tmp

@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from flywheel import ROOT
 from flywheel.errors import EngineError, EngineMissing
 from flywheel.processes.pool import Workers
 from judges.sandbox.checker import Item
@@ -105,7 +106,7 @@ def _settings(limits: Limits, isolation: Isolation) -> dict[str, object]:
 def _environment() -> dict[str, str]:
     """Nothing of this process's, where keys may be."""
     kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
-    root = str(Path(__file__).parent.parent)
+    root = str(ROOT)
     same = {"PYTHONHASHSEED": "0", "TZ": "UTC", "LANG": "C.UTF-8"}  # so that a verdict is the same each time
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     return {**kept, **same, **threads, "PYTHONPATH": root, "PYTHONDONTWRITEBYTECODE": "1"}

@@ -1,4 +1,4 @@
-"""The processes of the cage, see `judges.sandbox`. Standard input: an item in each line; standard output: its verdict."""
+"""The processes of the sandbox. Standard input: an item in each line; standard output: its verdict."""
 
 import json
 import os

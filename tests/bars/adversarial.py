@@ -37,9 +37,10 @@ from judges.models.pairwise import Duel, ScoredDuel
 from judges.models.prompts import plain, wording
 from judges.models.reward_model import RewardModel
 from judges.models.rubric import REFERENCE, Rubric
+from tests import PUBLIC
 from tests.answered import Answered, Bench
 
-DATA = Path(os.environ.get("FLYWHEEL_TEST_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
+DATA = PUBLIC
 ROOM, NO_ROOM = 4096, 256  # tokens of context
 TARGET = {
     "answers": 5000,

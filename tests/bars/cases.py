@@ -23,9 +23,9 @@ from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 from flywheel.processes.supervised import leashed
+from tests import ROOT
 from tests.cases.inputs import inputs, known
 
-ROOT = Path(__file__).parents[2]
 COPY = ROOT / "tests" / "cases"
 SHARED = Path(os.environ.get("FLYWHEEL_TEST_CASES", ROOT.parent / "shared" / "cases"))
 MAKERS = ("mk.py", "train_tiny.py")

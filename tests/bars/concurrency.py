@@ -21,9 +21,9 @@ import polars as pl
 
 from flywheel.store.ids import content_id
 from flywheel.store.store import Store
+from tests import ROOT
 from tests.bars.store import BATCH, batches
 
-ROOT = Path(__file__).resolve().parents[2]
 SECONDS, PAUSE, AGAIN = 1.0, 0.1, 5
 SEEN = "select checkpoint, count(*) as rows, count(distinct id) as ids from generations group by checkpoint"
 

@@ -25,8 +25,8 @@ import polars as pl
 from flywheel.store.ids import generation_id
 from flywheel.store.schema import CHECKPOINTS, DRAWS, GENERATIONS, JUDGMENTS, prompts_frame
 from flywheel.store.store import Store
+from tests import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 PROMPTS, N, NOW = 125, 8, datetime(2026, 1, 1)
 EARLY, START, GOING = 0.2, 2.0, 0.5
 """Share of the kills in the first START seconds of a process; the others come within GOING of its first batch."""

@@ -34,7 +34,7 @@ from flywheel.store.ids import generation_id, prompt_id
 from flywheel.store.schema import SUBJECTS, WORKED
 from flywheel.store.store import Store
 from flywheel.training.settings import Sft
-from judges.rules.math import MathVerify
+from judges.rules.math.verify import MathVerify
 
 DATA = Path(os.environ.get("FLYWHEEL_TEST_DATA", Path(__file__).parents[2].parent / "shared" / "data")) / "gsm8k"
 ROWS = {"train": 7473, "test": 1319}

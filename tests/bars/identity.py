@@ -21,7 +21,8 @@ from typing import Any
 
 from scipy.stats import t
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests import ROOT
+
 TARGET = 0.98
 TESTS = ("tests/identity/test_identity.py", "tests/identity/test_edits.py", "tests/store/test_old_stores.py")
 BEFORE = "974fa33"  # the last program whose ids held every field and no code

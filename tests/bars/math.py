@@ -3,26 +3,26 @@
     python -m tests.bars.math
 
 GSM8K: each answer of the test part, right and wrong, in the forms in which models give it; the folder gsm8k is looked
-for in FLYWHEEL_TEST_DATA, or in ../shared/data. MATH: `tests/judges/rules/math_forms.py`. Then kinds of strange answers, each on its
-own: what ends with a verdict must not be slow, and what does not is counted apart. Every score is compared with the
-right one. A worker's start, a second or two, is left out: each measurement follows one that started them.
+for in FLYWHEEL_TEST_DATA, or in ../shared/data. MATH: `tests/judges/rules/math_forms.py`. Then kinds of strange
+answers, each on its own: what ends with a verdict must not be slow, and what does not is counted apart. Every score is
+compared with the right one. A worker's start, a second or two, is left out: each measurement follows one that
+started them.
 """
 
 import json
-import os
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from flywheel.store.schema import SUBJECTS
-from judges.rules.math import MathVerify
+from judges.rules.math.verify import MathVerify
+from tests import PUBLIC
 from tests.judges.rules.math_forms import rows as math_rows
 
-DATA = Path(os.environ.get("FLYWHEEL_TEST_DATA", Path(__file__).parents[2].parent / "shared" / "data")) / "gsm8k"
+DATA = PUBLIC / "gsm8k"
 GSM8K_RATE, MATH_RATE, KIND_RATE, TIMEOUTS = 600, 150, 20, 0.001
 COPIES = 40
 Row = tuple[str, str, float | None]

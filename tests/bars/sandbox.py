@@ -2,9 +2,9 @@
 
     python -m tests.bars.sandbox [--isolation namespaces|limits]
 
-Each attack (`tests/judges/sandbox/attacks.py`) is an answer that is judged on its own. What it may have done is looked for from
-outside: processes that are still there, files, bytes that reached a listener. With `--isolation limits` the attacks on
-files are left out, which limits alone do not hold.
+Each attack (`tests/judges/sandbox/attacks.py`) is an answer that is judged on its own. What it may have
+done is looked for from outside: processes that are still there, files, bytes that reached a listener. With
+`--isolation limits` the attacks on files are left out, which limits alone do not hold.
 """
 
 import argparse

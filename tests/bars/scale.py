@@ -27,9 +27,9 @@ import polars as pl
 
 from flywheel.store import queries
 from flywheel.store.store import SHARED, Store
+from tests import ROOT
 from tests.bars.long_history import MODEL, PROMPTS, RULE, History, N
 
-ROOT = Path(__file__).resolve().parents[2]
 SECONDS, LINEAGE, GIGABYTES, GROWTH, COST = 2.0, 1.0, 4.0, 1.15, 1.5
 THREADS, DUCKDB = 2, "2500MB"
 """What DuckDB may take. Python, Polars and the answer take their part of the rest."""
@@ -91,7 +91,7 @@ def ask_steps(store: Store) -> dict[str, float]:
 
 
 def questions(store: Store) -> dict[str, Callable[[], Any]]:
-    """The questions of `flywheel.store.queries`, with the 12,500 prompts of an iteration in batches as a step has them."""
+    """The questions of `store/queries.py`, with the 12,500 prompts of an iteration in batches as a step has them."""
     newest = "select id, policy, draw from iterations order by number desc limit 1"
     iteration, policy, draw = store.sql(newest).row(0)
     candidate = store.sql("select candidate from decisions order by rowid desc limit 1").item()

@@ -13,7 +13,7 @@ from flywheel.store.schema import SUBJECTS
 from judges.rules.answers import Exact, Numeric
 from judges.rules.format import Choice
 from judges.rules.instructions.constraints import Constraints
-from judges.rules.math import MathVerify
+from judges.rules.math.verify import MathVerify
 from judges.rules.reasoning_gym import Gym
 
 ANSWERS = json.loads(Path(__file__).with_name("answers.json").read_text(encoding="utf-8"))

@@ -22,8 +22,8 @@ from flywheel.pipeline.iteration import Progress
 from flywheel.preflight import machine as doctor
 from flywheel.report import terminal as show
 from flywheel.store.store import Store
+from tests import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 RUN = "0123456789abcdef0123"
 
 STEPS = [

@@ -1,7 +1,6 @@
 """`flywheel judge`: judges on labelled answers, and a run's judges iteration by iteration."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,9 @@ from flywheel.replay.judge_trial import STORE
 from flywheel.replay.labelled import read_labelled
 from flywheel.store.schema import HEALTH, PROMPTS, RUNS, now, prompts_frame
 from flywheel.store.store import Store
+from tests import PUBLIC
 
-BENCH = Path(os.environ.get("FLYWHEEL_TEST_DATA", Path(__file__).parents[1].parent / "shared" / "data")) / "judgebench"
+BENCH = PUBLIC / "judgebench"
 RULE = """
 from dataclasses import replace
 from flows.recipes.toy import recipe as toy

@@ -24,8 +24,8 @@ from flywheel.cli.shell import ask, screen
 from flywheel.cli.shell.shell import Names, Shell, heard, history_file
 from flywheel.errors import FlywheelError
 from flywheel.store.store import Store
+from tests import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 LONG = "select count(*) from range(1000000000) a, range(1000) b"
 
 

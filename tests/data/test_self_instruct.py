@@ -29,9 +29,10 @@ from flywheel.store.schema import PROMPTS, REPLIES, WRITTEN, Chat, prompts_frame
 from flywheel.store.store import Store
 from flywheel.text.rouge import Known, common, rouge_l, words
 from judges.models.rubric import Rubric
+from tests import PUBLIC
 from tests.bars.kill import Moment, differences, finish, kill_at, launch
 
-DATA = Path(os.environ.get("FLYWHEEL_TEST_DATA", Path(__file__).parents[1].parent / "shared" / "data"))
+DATA = PUBLIC
 SEED_TASKS = DATA / "self_instruct" / "seed_tasks.jsonl"
 MODEL = Asked(weights=BASE, sampling=Sampling(temperature=0.8, max_tokens=256))
 WRITER = SelfInstruct(model=MODEL)

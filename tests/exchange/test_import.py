@@ -1,7 +1,6 @@
 """Prompts, answers and preferences from elsewhere: which rows they become, and what is refused before that."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,10 @@ from flywheel.store import maintenance
 from flywheel.store.ids import content_id, prompt_id
 from flywheel.store.schema import WORKED
 from flywheel.store.store import Store
+from tests import PUBLIC
 
 pytestmark = pytest.mark.slow  # a store and files of its own for each
 
-PUBLIC = Path(os.environ.get("FLYWHEEL_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 Rows = Sequence[Mapping[str, Any]]
 ALPACA = [
     {"instruction": "Name a river.", "output": "The Nile.", "generator": "small", "dataset": "helpful"},

@@ -16,9 +16,9 @@ import httpx
 
 from flywheel.engines.toy.engine import write_weights
 from flywheel.processes.environment import QUIET
+from tests import ROOT
 from tests.bars.kill import descendants
 
-ROOT = Path(__file__).resolve().parent.parent
 PREFECT = (sys.executable, "-m", "prefect", "--no-prompt")
 QUICK = {  # seconds; as they come, a worker looks every 10 and a run that waits for its turn every 30
     "PREFECT_WORKER_QUERY_SECONDS": "1",

@@ -15,7 +15,7 @@ from filters.text_filters import Cap
 from flywheel.recipe.load import load, shipped
 from flywheel.text.overlap import overlapping
 from judges.rules.answers import Numeric, after_last
-from judges.rules.math import _boxed
+from judges.rules.math.verify import _boxed
 from judges.rules.numerals import last_number
 
 

@@ -13,10 +13,10 @@ import pytest
 from flywheel.engines.toy.engine import write_weights
 from flywheel.report.html import write
 from flywheel.store.store import Store
+from tests import ROOT
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).resolve().parent.parent
 SMALL = ("--set", "exam.prompts.side=4", "--set", "batch=64")
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from flywheel.engines.toy.engine import write_weights
+from tests import ROOT
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("filters", "judges", "data", "flows")
 RECIPE = """
 from dataclasses import replace

@@ -25,11 +25,11 @@ from flywheel.store import maintenance
 from flywheel.store.maintenance import REFERENCES, backup, check, compact
 from flywheel.store.schema import APPROVALS, COMPARISONS, HEALTH, KEYS, TABLES
 from flywheel.store.store import Store
+from tests import ROOT
 
 pytestmark = pytest.mark.slow
 
 NOW = datetime(2026, 1, 1)
-ROOT = Path(__file__).resolve().parent.parent
 SMALL = ("exam.prompts.side=4", "prompts.side=8", "prompts_per_iteration=16", "batch=64")
 TRACED = "update judgments set trace = generation"
 WRITER = """

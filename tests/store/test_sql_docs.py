@@ -16,11 +16,12 @@ from flywheel.cli.app import app
 from flywheel.identity import describe_text
 from flywheel.pipeline.iteration import versions
 from flywheel.store.store import Store
+from tests import ROOT
 from tests.store.test_views import frame, history, judgment, judgments
 
 pytestmark = pytest.mark.slow
 
-PAGE = (Path(__file__).parents[1] / "docs" / "sql.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "sql.md").read_text(encoding="utf-8")
 QUERIES = re.findall(r"```sql\n(.*?)```\nColumns: ([^\n]*)", PAGE, flags=re.S)
 PYTHON = re.findall(r"```python\n(.*?)```", PAGE, flags=re.S)
 COMMANDS = [shlex.split(line, comments=True) for line in re.findall(r"^flywheel .*", PAGE, flags=re.M)]

@@ -17,10 +17,10 @@ import pytest
 from flywheel.errors import StoreError
 from flywheel.store.schema import METRICS
 from flywheel.store.store import Store
+from tests import ROOT
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).resolve().parent.parent
 ROWS = 50
 """Rows of a batch, in each of two tables."""
 COUNTS = """select (select count(*) from metrics) as metrics, (select count(*) from proposals) as proposals"""

@@ -1,10 +1,8 @@
 """Overlap: what counts as the same text, what does not, and that a slow and obvious search finds the same."""
 
 import math
-import os
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import polars as pl
 import pytest
@@ -17,8 +15,9 @@ from flywheel.store.schema import prompts_frame
 from flywheel.text import overlap
 from flywheel.text.cores import CORE
 from flywheel.text.overlap import OVERLAP, SEVERAL, mostly_near, overlapping
+from tests import PUBLIC
 
-DATA = Path(os.environ.get("FLYWHEEL_TEST_DATA", Path(__file__).parents[1].parent / "shared" / "data")) / "gsm8k"
+DATA = PUBLIC / "gsm8k"
 LONG = "one two three four five six seven eight nine ten eleven twelve thirteen"
 
 

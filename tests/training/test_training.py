@@ -35,6 +35,7 @@ from flywheel.training.rows import (
 from flywheel.training.run import Job, TrainingProgress, metrics, train
 from flywheel.training.settings import Lora, Sft
 from flywheel.training.worker import explain, last_checkpoint
+from tests import ROOT
 from tests.bars.kill import gone
 
 SETTINGS = Sft(lr=1e-3, epochs=10, batch_size=8, save_every=7, scheduler="constant", warmup=0)
@@ -303,7 +304,7 @@ def test_sizes_of_a_training() -> None:
 
 
 def start(*paths: Path) -> "subprocess.Popen[str]":
-    root = str(Path(training.__file__).parents[2])
+    root = str(ROOT)
     environment = {**os.environ, "PYTHONPATH": root}
     return subprocess.Popen([sys.executable, "-c", PARENT, *paths], stdout=subprocess.PIPE, text=True, env=environment)
 

@@ -117,6 +117,6 @@ class Child:
 
 def with_our_path(environment: dict[str, str]) -> dict[str, str]:
     """This very package is what the child imports, installed or not, whatever the working directory."""
-    ours = str(Path(flywheel.__file__).resolve().parents[1])
+    ours = str(flywheel.ROOT)
     path = [ours, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
     return {**environment, "PYTHONPATH": os.pathsep.join(path), "PYTHONSAFEPATH": "1"}

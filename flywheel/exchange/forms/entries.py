@@ -11,7 +11,7 @@ Columns are known by the names that are in use (flywheel.exchange.forms.fields);
                                                            others' names (flywheel.exchange.forms.verdicts)
 
 Comparisons may be imported as preferences, too. The first of two answers counts as the one that was shown first, but
-where `order` says "ba". Beside a prompt, `system`, `history` and `tools` belong to it (flywheel.exchange.forms.chats); an
+where `order` says "ba". Beside a prompt, `system`, `history` and `tools` belong to it (`chats.py`); an
 answer's chat may go on from the prompt or repeat it, or its last turns. What a record says twice and differently, and
 what changes a question or an answer and cannot be told in text, is refused.
 """

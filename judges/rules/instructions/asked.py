@@ -1,4 +1,4 @@
-"""What `judges.rules.instructions.constraints` may ask of a text that is no count: what is wrong with a text that does not keep it."""
+"""What `Constraints` may ask of a text that is no count: what is wrong with a text that does not keep it."""
 
 import re
 from collections.abc import Callable, Mapping

@@ -66,7 +66,7 @@ class Constraints:
 
     The prompt's are in `meta`, under "constraints" and by the same names: {"constraints": {"words": [100, null],
     "keywords": {"wheel": [2, 2], "magic": [0, 0]}, "ends_with": "The end."}}; or as IFEval's data have them, in
-    "instruction_id_list" and "kwargs", and then they mean what they mean there (`judges.rules.instructions.ifeval`). `error` where neither
+    "instruction_id_list" and "kwargs", and then they mean what they mean there (`ifeval.py`). `error` where neither
     says anything.
 
     A sentence ends with a full stop and the like or with its line, and does not go on with a small letter; paragraphs

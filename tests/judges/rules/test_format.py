@@ -1,8 +1,6 @@
 """Rules about form: a pattern, an option's letter, JSON that fits a schema."""
 
 import json
-import os
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -12,8 +10,9 @@ from flywheel.errors import RecipeError
 from flywheel.protocols import Judge
 from flywheel.store.schema import SUBJECTS, VOTES
 from judges.rules.format import Choice, JsonSchema, Regex, blocks, parsed
+from tests import PUBLIC
 
-DATA = Path(os.environ.get("FLYWHEEL_TEST_DATA", Path(__file__).parents[1].parent / "shared" / "data")) / "bbh"
+DATA = PUBLIC / "bbh"
 PERSON = {
     "type": "object",
     "properties": {"name": {"type": "string"}, "age": {"type": "integer", "minimum": 0}},

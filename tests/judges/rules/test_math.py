@@ -1,7 +1,6 @@
 """MathVerify: agrees with the answer keys, and outlives whatever a model may write."""
 
 import json
-import os
 import random
 import time
 from collections.abc import Iterator, Sequence
@@ -9,23 +8,24 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import judges.math
-import judges.workers
 import polars as pl
 import pytest
 
 from flywheel.errors import EngineError, EngineMissing, RecipeError
+from flywheel.processes import pool
 from flywheel.processes.supervised import leashed
 from flywheel.protocols import Judge
 from flywheel.store.schema import SUBJECTS, VOTES
-from judges.rules.math import Item, MathVerify, grade
+from judges.rules.math import verify
+from judges.rules.math.verify import Item, MathVerify, grade
 from judges.verdict import Verdict
+from tests import PUBLIC
 from tests.judges.rules.math_forms import rows
 
 pytest.importorskip("math_verify", reason="math-verify is not installed")
 pytestmark = pytest.mark.slow
 
-DATA = Path(os.environ.get("FLYWHEEL_TEST_DATA", Path(__file__).parents[1].parent / "shared" / "data")) / "gsm8k"
+DATA = PUBLIC / "gsm8k"
 has_gsm8k = pytest.mark.skipif(not DATA.exists(), reason=f"no GSM8K at {DATA}: point FLYWHEEL_TEST_DATA at its parent")
 
 
@@ -275,8 +275,8 @@ def test_a_short_solution_is_no_reference_and_an_answer_of_lines_is() -> None:
 
 
 def test_what_has_no_value_equals_no_number() -> None:
-    from judges.rules.formulas.expressions import read_quickly, same_number
-    from judges.rules.formulas.worker import formulas
+    from judges.rules.math.expressions import read_quickly, same_number
+    from judges.rules.math.worker import formulas
 
     read_quickly()
     for text in ("1/0", "\\frac{5}{0}", "1/0 + 3"):
@@ -297,7 +297,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
             groups.append(process.pid)
             yield process
 
-    monkeypatch.setattr(judges.workers, "leashed", counting)
+    monkeypatch.setattr(pool, "leashed", counting)
     yield groups
 
 
@@ -343,12 +343,12 @@ def test_hostile_answers_cost_only_themselves_and_leave_nothing_behind(monkeypat
 
 
 def test_a_worker_that_dies_is_replaced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    worker = Path(judges.math.__file__).with_name("math_worker.py").read_text()
+    worker = Path(verify.__file__).with_name("worker.py").read_text()
     deadly = worker.replace("def compare(", "import os\n\n\ndef compare(", 1).replace(
         "    gold = values(", "    answer == '13' and os.abort()\n    gold = values(", 1
     )
-    (tmp_path / "math_worker.py").write_text(deadly)
-    monkeypatch.setattr(judges.math, "__file__", str(tmp_path / "math.py"))
+    (tmp_path / "worker.py").write_text(deadly)
+    monkeypatch.setattr(verify, "__file__", str(tmp_path / "verify.py"))
     with counted(monkeypatch) as groups:
         assert [status for status, _, _ in judged([("#### 12", "12"), ("#### 13", "12"), ("#### 14", "12")])] == [
             "ok",
@@ -363,7 +363,7 @@ def test_an_interrupt_ends_the_workers_soon(monkeypatch: pytest.MonkeyPatch) -> 
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(judges.math, "_verdict", interrupted)
+    monkeypatch.setattr(verify, "_verdict", interrupted)
     start = time.monotonic()
     with counted(monkeypatch) as groups, pytest.raises(KeyboardInterrupt):
         judged([(f"#### {i}", "1") for i in range(500)])
@@ -374,7 +374,7 @@ def test_an_interrupt_ends_the_workers_soon(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_worker_that_cannot_start_is_an_error_and_not_a_verdict(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(judges.math, "__file__", str(tmp_path / "math.py"))
+    monkeypatch.setattr(verify, "__file__", str(tmp_path / "verify.py"))
     with pytest.raises(EngineError, match="did not start"):
         judged([("5", "5")])
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
@@ -389,7 +389,7 @@ def test_equal_questions_are_asked_once_and_nothing_needs_no_worker(monkeypatch:
         asked.append(len(items))
         return grade(items, timeout)
 
-    monkeypatch.setattr(judges.math, "grade", counting)
+    monkeypatch.setattr(verify, "grade", counting)
     assert scores([("#### 5", "5"), ("so: #### 5", "5"), ("#### 6", "5")] * 100) == [1.0, 1.0, 0.0] * 100
     assert asked == [2]
     with counted(monkeypatch) as groups:

@@ -5,9 +5,9 @@ from fractions import Fraction
 import pytest
 
 from judges.rules.answers import Numeric
-from judges.rules.formulas.notation import tidy
-from judges.rules.formulas.shapes import kind, near, numeral
-from judges.rules.formulas.wording import in_words, quantity, said
+from judges.rules.math.notation import tidy
+from judges.rules.math.shapes import kind, near, numeral
+from judges.rules.math.wording import in_words, quantity, said
 from judges.rules.numerals import first_number, last_number, one_number
 from tests.judges.rules.test_answers import verdict
 

@@ -1,14 +1,13 @@
 """Which option a text chooses: words, formulas and rejected letters are none, and the last announcement decides."""
 
 import json
-import os
-from pathlib import Path
 
 import pytest
 
 from judges.rules.options import chosen
+from tests import PUBLIC
 
-DATA = Path(os.environ.get("FLYWHEEL_TEST_DATA", Path(__file__).parents[1].parent / "shared" / "data")) / "bbh"
+DATA = PUBLIC / "bbh"
 LETTERS = "ABCDEFGHIJ"
 
 

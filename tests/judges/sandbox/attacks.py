@@ -7,8 +7,8 @@ from textwrap import dedent
 
 from judges.sandbox.checker import Item
 from judges.verdict import Verdict
+from tests import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = (ROOT, Path.home(), Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"), Path("/etc"), Path("/usr/lib"))
 """Where attacks try to write."""
 TOKEN = f"flywheel-{secrets.token_hex(8)}"

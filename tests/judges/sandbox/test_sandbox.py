@@ -15,20 +15,21 @@ from typing import Any
 import polars as pl
 import pytest
 
-import judges.sandbox
 from flywheel.errors import EngineMissing, RecipeError
 from flywheel.protocols import Judge
 from flywheel.store.schema import SUBJECTS, VOTES
 from judges.rules.code import UnitTests
+from judges.sandbox import run as sandbox
 from judges.sandbox import seccomp
 from judges.sandbox.checker import Item
 from judges.sandbox.confine import Limits
 from judges.sandbox.run import Isolation, grade, problem, report
 from judges.verdict import Verdict
+from tests import PUBLIC, ROOT
 from tests.bars.sandbox import LIMITS, adopting, survivors, tried, witnesses
 from tests.judges.sandbox.attacks import ATTACKS, HONEST
 
-DATA = Path(os.environ.get("FLYWHEEL_TEST_DATA", Path(__file__).parents[1].parent / "shared" / "data")) / "humaneval"
+DATA = PUBLIC / "humaneval"
 has_humaneval = pytest.mark.skipif(
     not DATA.exists(), reason=f"no HumanEval at {DATA}: point FLYWHEEL_TEST_DATA at its parent"
 )
@@ -236,7 +237,7 @@ def test_nothing_is_left_when_the_judge_itself_is_killed(tmp_path: Path) -> None
     with adopting():
         judge = os.fork()
         if judge == 0:
-            judges.sandbox.tempfile.tempdir = str(tmp_path)
+            sandbox.tempfile.tempdir = str(tmp_path)
             with suppress(BaseException):
                 grade([Item("", "while True: pass", TESTS, None, True)] * 20, Limits(seconds=60), "namespaces")
             os._exit(0)
@@ -249,8 +250,8 @@ def test_nothing_is_left_when_the_judge_itself_is_killed(tmp_path: Path) -> None
 @isolated
 def test_equal_answers_run_once_and_nothing_needs_no_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    real = judges.sandbox._grade
-    monkeypatch.setattr(judges.sandbox, "_grade", lambda items, *rest: asked.append(len(items)) or real(items, *rest))
+    real = sandbox._grade
+    monkeypatch.setattr(sandbox, "_grade", lambda items, *rest: asked.append(len(items)) or real(items, *rest))
     assert judged(*({"text": HONEST, "reference": TESTS} for _ in range(3))) == [RIGHT] * 3
     assert judged() == []
     assert asked == [1, 0]
@@ -275,7 +276,7 @@ def test_what_a_machine_lacks_is_found_by_trying() -> None:
     forbid = "echo 0 > /proc/sys/user/max_user_namespaces"
     tell = f"{sys.executable} -c 'from judges.sandbox.run import report; print(report())'"
     argv = ["unshare", "--user", "--map-root-user", "sh", "-c", f"{forbid}; exec {tell}"]
-    told = subprocess.run(argv, capture_output=True, text=True, cwd=Path(judges.sandbox.__file__).parents[1])
+    told = subprocess.run(argv, capture_output=True, text=True, cwd=ROOT)
     assert told.stdout.startswith(("limits only", "none: ")), told
 
 

@@ -17,12 +17,12 @@ from typing import ClassVar, NamedTuple
 
 import polars as pl
 
+from flywheel import ROOT
 from flywheel.errors import EngineMissing, RecipeError
 from flywheel.identity import named
 from flywheel.processes.pool import Workers
 from flywheel.store.schema import Chat
 from flywheel.text.thoughts import THOUGHTS, Markers, after_thought
-from judges.rules import answers
 from judges.rules.numerals import spelled
 from judges.verdict import Verdict, last, votes
 
@@ -118,8 +118,8 @@ def grade(items: Sequence[Item], timeout: float) -> list[Verdict]:
     if importlib.util.find_spec("math_verify") is None:
         raise EngineMissing("MathVerify needs math-verify, which is not installed: pip install 'flywheel[tasks]'")
     # By its path, since a folder with a math.py must not be searched first; and with this very package, wherever it is.
-    path = os.pathsep.join(filter(None, (str(Path(answers.__file__).parents[1]), os.environ.get("PYTHONPATH"))))
-    argv = [sys.executable, "-P", str(Path(__file__).with_name("math_worker.py"))]
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    argv = [sys.executable, "-P", str(Path(__file__).with_name("worker.py"))]
     workers = Workers(argv, timeout, SHARE, env={**os.environ, "PYTHONPATH": path})
     requests = [json.dumps(item._asdict()).encode() for item in items]
     return [_verdict(reply, timeout) for reply in workers.replies(requests)]

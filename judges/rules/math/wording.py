@@ -6,7 +6,7 @@ pears" are two numbers, and so none of them. Arnold is a word, and no product of
 
 import re
 
-from judges.rules.formulas.notation import plain
+from judges.rules.math.notation import plain
 from judges.rules.numerals import Found, Number, either, numbers
 
 SENTENCE = re.compile(r"(?<=[.!?])[\s*]+(?=[A-Z$*(])|\n+")

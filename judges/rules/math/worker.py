@@ -1,4 +1,4 @@
-"""The child of `judges.rules.math`: for each line of JSON that it is sent, compares an answer with its reference.
+"""The child of `verify.py`: for each line of JSON that it is sent, compares an answer with its reference.
 
 It runs apart because math-verify hands what a model wrote to sympy, which can be made to compute for ever or to fill
 the memory. Here memory is limited, and the parent kills what takes too long. The first line that it writes, `{}`, says
@@ -13,9 +13,9 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from judges.rules.formulas.notation import tidy
-from judges.rules.formulas.shapes import Numeral, numeral, ordered, same, unlike
-from judges.rules.formulas.wording import in_words, prose, quantity, said, sentence
+from judges.rules.math.notation import tidy
+from judges.rules.math.shapes import Numeral, numeral, ordered, same, unlike
+from judges.rules.math.wording import in_words, prose, quantity, said, sentence
 from judges.rules.numerals import Number, spelled
 
 MEMORY = 4 << 30
@@ -115,7 +115,7 @@ def equal(gold: Any, answer: Any, swapped: bool) -> bool:
     from math_verify import verify
     from sympy import nan, zoo
 
-    from judges.rules.formulas.expressions import as_interval, differ, same_number, surely_differ
+    from judges.rules.math.expressions import as_interval, differ, same_number, surely_differ
 
     texts = isinstance(gold, str) or isinstance(answer, str)
     if not texts:
@@ -174,7 +174,7 @@ def answer_line(line: bytes) -> dict[str, Any]:
 
 def main() -> None:
     """Reply to every line of standard input with one line."""
-    from judges.rules.formulas.expressions import read_quickly
+    from judges.rules.math.expressions import read_quickly
 
     read_quickly()
 

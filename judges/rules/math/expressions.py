@@ -42,7 +42,7 @@ from sympy import (
     solve,
 )
 
-from judges.rules.formulas.shapes import near
+from judges.rules.math.shapes import near
 
 POINTS = [Rational(*pair) for pair in ((743, 997), (1213, 991), (601, 313), (367, 211), (733, 283), (457, 179))]
 """Values of the first symbols, of which no simple expression makes the same by chance."""
