@@ -10,14 +10,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from filters.expressions import (
-    TINY,
-    chars,
-    lot,
-    place,
-    score,
-    scored,
-)
+from filters.expressions import TINY, chars, lot, place, score, scored
 from flywheel.errors import RecipeError
 
 

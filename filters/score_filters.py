@@ -9,14 +9,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from filters.expressions import (
-    TINY,
-    _check_share,
-    lot,
-    place,
-    score,
-    scored,
-)
+from filters.expressions import TINY, _check_share, lot, place, score, scored
 from flywheel.errors import RecipeError
 
 

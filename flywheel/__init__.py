@@ -5,11 +5,9 @@ Each is loaded when it is first asked for.
 """
 
 import importlib
-import sys
-from importlib.machinery import ModuleSpec
-from importlib.util import spec_from_file_location
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from flywheel import root as root
 
 if TYPE_CHECKING:  # for type checkers, what __getattr__ gives
     from flywheel.pipeline.loop import run as run
@@ -33,38 +31,6 @@ if TYPE_CHECKING:  # for type checkers, what __getattr__ gives
     from flywheel.training.settings import Scratch as Scratch
     from flywheel.training.settings import Sft as Sft
     from flywheel.training.settings import SimPo as SimPo
-
-ROOT = Path(__file__).resolve().parent.parent
-_BESIDE = ("judges", "filters", "data", "flows")
-
-
-class _Beside:
-    """Finds the packages that come with this one before anything of their names in a folder of the user's."""
-
-    @staticmethod
-    def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        folder = ROOT / name
-        if name not in _BESIDE or not (folder / "__init__.py").is_file():
-            return None
-        return spec_from_file_location(name, folder / "__init__.py", submodule_search_locations=[str(folder)])
-
-
-def _refuse_strangers() -> None:
-    """A module of one of these names that is loaded already cannot be the one that is meant."""
-    for name in _BESIDE:
-        loaded = sys.modules.get(name)
-        places = [getattr(loaded, "__file__", None) or "", *getattr(loaded, "__path__", ())]
-        if loaded is not None and not any(Path(place).is_relative_to(ROOT / name) for place in places if place):
-            raise ImportError(
-                f"flywheel comes with a package `{name}`, but {places[-1] or places[0] or 'another one'} is loaded "
-                "under this name: import flywheel first, or give your module another name"
-            )
-
-
-_refuse_strangers()
-if not any(finder.__name__ == "_Beside" for finder in sys.meta_path if isinstance(finder, type)):
-    sys.meta_path.insert(0, _Beside)
-
 
 _HOMES = {
     "flywheel.recipe.recipe": ("DEFAULT_ALARMS", "Alarm", "Exam", "Gate", "Meta", "Recipe", "WarmStart"),

@@ -5,10 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from flywheel.errors import RecipeError
-from flywheel.protocols import (
-    Engine,
-    Model,
-)
+from flywheel.protocols import Engine, Model
 
 NAMES = ("vllm", "local", "toy", "reward")
 

@@ -11,14 +11,7 @@ import polars as pl
 from flywheel.exchange.forms.entries import Kind
 from flywheel.pipeline.generate import made_elsewhere
 from flywheel.store.ids import content_id, generation_id
-from flywheel.store.schema import (
-    CHECKPOINTS,
-    COMPARISONS,
-    DRAWS,
-    JUDGMENTS,
-    PROMPTS,
-    now,
-)
+from flywheel.store.schema import CHECKPOINTS, COMPARISONS, DRAWS, JUDGMENTS, PROMPTS, now
 
 ENGINE = "imported"
 Frames = dict[str, pl.DataFrame]

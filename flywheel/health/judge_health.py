@@ -14,18 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from flywheel.health.measures import DIFFICULTY
-from flywheel.stats.estimate import (
-    LEAST,
-    Estimate,
-    Floats,
-    Ints,
-    correlation,
-    estimate,
-    groups_of,
-    mean,
-    share,
-    slope,
-)
+from flywheel.stats.estimate import LEAST, Estimate, Floats, Ints, correlation, estimate, groups_of, mean, share, slope
 from flywheel.stats.ratings import FIRST_WINS, SECOND_WINS
 
 Bools = NDArray[np.bool_]

@@ -5,15 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any, NamedTuple
 
-from flywheel.identity import (
-    MADE,
-    default,
-    describe,
-    is_part,
-    meaning,
-    names,
-    version,
-)
+from flywheel.identity import MADE, default, describe, is_part, meaning, names, version
 
 STEPS = ("warm_start", "propose", "sample", "judge", "select", "train", "examine")
 FIRST_STEP: Mapping[str, str] = {

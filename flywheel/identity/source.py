@@ -13,7 +13,7 @@ from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
 
-from flywheel import ROOT
+from flywheel.root import ROOT
 
 SHIPPED = tuple(ROOT / name for name in ("flywheel", "judges", "filters", "data", "flows"))
 _LIBRARIES = {sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}

@@ -10,10 +10,7 @@ from flywheel.pipeline.iteration import Turn
 from flywheel.recipe.places import located
 from flywheel.store import queries
 from flywheel.store.ids import content_id
-from flywheel.store.schema import (
-    CHECKPOINTS,
-    now,
-)
+from flywheel.store.schema import CHECKPOINTS, now
 from flywheel.training.settings import Scratch, Train
 
 

@@ -17,10 +17,7 @@ from flywheel.pipeline.select import silence
 from flywheel.protocols import Scaled
 from flywheel.store import queries
 from flywheel.store.ids import content_id
-from flywheel.store.schema import (
-    DECISIONS,
-    EXAMS,
-)
+from flywheel.store.schema import DECISIONS, EXAMS
 
 
 def examine(turn: Turn) -> Iterator[Progress]:

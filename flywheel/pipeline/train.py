@@ -14,11 +14,7 @@ from flywheel.pipeline.select import dataset_frames
 from flywheel.recipe.recipe import Recipe
 from flywheel.store import queries
 from flywheel.store.ids import prompt_id
-from flywheel.store.schema import (
-    CHECKPOINTS,
-    now,
-    prompts_frame,
-)
+from flywheel.store.schema import CHECKPOINTS, now, prompts_frame
 from flywheel.text.overlap import overlapping
 from flywheel.training.run import Job, metrics
 from flywheel.training.run import train as run_training

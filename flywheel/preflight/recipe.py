@@ -14,14 +14,7 @@ from flywheel.errors import RecipeError
 from flywheel.identity import describe, named, parts
 from flywheel.preflight.limits import rules
 from flywheel.preflight.prompts import prompt_problems
-from flywheel.protocols import (
-    POLICY,
-    AnyJudge,
-    Asked,
-    Pick,
-    Sampling,
-    askers,
-)
+from flywheel.protocols import POLICY, AnyJudge, Asked, Pick, Sampling, askers
 from flywheel.recipe.overrides import annotations, convert, words
 from flywheel.recipe.places import located
 from flywheel.recipe.recipe import Alarm, Recipe

@@ -12,14 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from flywheel.identity import (
-    as_before,
-    describe,
-    is_part,
-    names,
-    parts,
-    title,
-)
+from flywheel.identity import as_before, describe, is_part, names, parts, title
 from flywheel.identity.changes import changes
 from flywheel.protocols import Judge, Panel, Proposer, Sampling
 from flywheel.recipe.recipe import OPERATIONAL, Recipe

@@ -1,5 +1,6 @@
 """From a name or a path to a recipe."""
 
+import importlib
 import importlib.util
 import re
 import sys
@@ -9,14 +10,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import flywheel
 from flywheel.errors import FlywheelError, RecipeError
 from flywheel.identity.shipped import recorded
 from flywheel.recipe.overrides import override, unknown, unknown_field
 from flywheel.recipe.places import means
 from flywheel.recipe.recipe import Recipe
+from flywheel.root import ROOT
 
-RECIPES = flywheel.ROOT / "flows" / "recipes"
+RECIPES = ROOT / "flows" / "recipes"
 UNEXPECTED = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
 
 
@@ -93,8 +94,13 @@ def _meant(error: Exception, names: dict[str, Any]) -> str:
     if not found:
         return f"{type(error).__name__}: {error}"
     kind, field = found.groups()
-    known = names.get(kind) or getattr(flywheel, kind, None)
+    known = names.get(kind) or _shipped_kind(kind)
     return f"{kind} has no field {field!r}{unknown_field(known, field)}"
+
+
+def _shipped_kind(name: str) -> Any:
+    known = recorded().get(name)
+    return known and getattr(importlib.import_module(known["module"]), name, None)
 
 
 def _moved(error: ImportError) -> str:

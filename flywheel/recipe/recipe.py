@@ -9,21 +9,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from flywheel.identity import describe
-from flywheel.protocols import (
-    AnyJudge,
-    Filter,
-    Pick,
-    Proposer,
-    Sampling,
-    Source,
-    Worked,
-)
+from flywheel.protocols import AnyJudge, Filter, Pick, Proposer, Sampling, Source, Worked
 from flywheel.store.ids import content_id
-from flywheel.training.settings import (
-    Scratch,
-    Sft,
-    Train,
-)
+from flywheel.training.settings import Scratch, Sft, Train
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,16 +14,7 @@ from flywheel.pipeline.meta_judge import judge_judgments, worth_judging
 from flywheel.pipeline.select import dataset_frames, selected, silence
 from flywheel.protocols import AnyJudge, Asked, Judge, PairJudge, askers
 from flywheel.replay import excerpt
-from flywheel.replay.difference import (
-    Difference,
-    Side,
-    Truth,
-    called,
-    difference,
-    nobody_knows,
-    told,
-    truth_of,
-)
+from flywheel.replay.difference import Difference, Side, Truth, called, difference, nobody_knows, told, truth_of
 from flywheel.store import queries
 from flywheel.store.ids import prompt_id
 from flywheel.store.store import Store

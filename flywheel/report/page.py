@@ -9,9 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
-import flywheel
+from flywheel import protocols
 from flywheel.identity import MADE, describe
+from flywheel.recipe import recipe as recipes
+from flywheel.training import settings as trainings
 
+KINDS = {**vars(protocols), **vars(trainings), **vars(recipes)}
+"""Parts whose defaults a page leaves out."""
 LONG = 2000
 """Characters of an answer that a page shows."""
 SHORT = 120
@@ -118,8 +122,8 @@ def spelled(value: Any) -> str:
 
 
 def _default(part: Mapping[str, Any], name: str, value: Any) -> bool:
-    """Whether a field has its default, as far as the part is one that `flywheel` names."""
-    kind = getattr(flywheel, str(part.get("is")), None)
+    """Whether a field has its default, as far as the part is one of KINDS."""
+    kind = KINDS.get(str(part.get("is")))
     fields = {field.name: field for field in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else {}
     if name not in fields:
         return False

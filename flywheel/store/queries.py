@@ -4,15 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from flywheel.store.schema import (
-    COMPARISONS,
-    HEALTH,
-    JUDGED,
-    PROMPTS,
-    REPLIES,
-    SUBJECTS,
-    VOTES,
-)
+from flywheel.store.schema import COMPARISONS, HEALTH, JUDGED, PROMPTS, REPLIES, SUBJECTS, VOTES
 from flywheel.store.store import Store
 
 SUBJECT = (

@@ -7,14 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flywheel.text.ngrams import (
-    Hashes,
-    Mask,
-    Places,
-    Text,
-    in_a_row,
-    where,
-)
+from flywheel.text.ngrams import Hashes, Mask, Places, Text, in_a_row, where
 
 CORE = 0.9
 

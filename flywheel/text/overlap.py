@@ -26,20 +26,7 @@ import numpy as np
 import polars as pl
 
 from flywheel.text.cores import Cores, cores_of, held
-from flywheel.text.ngrams import (
-    Hashes,
-    Mask,
-    Places,
-    Text,
-    among,
-    grams,
-    levels,
-    said,
-    spread,
-    text_of,
-    where,
-    whole,
-)
+from flywheel.text.ngrams import Hashes, Mask, Places, Text, among, grams, levels, said, spread, text_of, where, whole
 from flywheel.text.template import FEW, Template, shown, template_of
 
 OVERLAP = pl.Schema({"prompt": pl.String, "exam": pl.String, "shared": pl.String})

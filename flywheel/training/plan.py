@@ -10,15 +10,7 @@ from typing import Any, NamedTuple
 
 from flywheel.errors import TrainingError
 from flywheel.training.rows import order
-from flywheel.training.settings import (
-    Dpo,
-    Kto,
-    Orpo,
-    Reward,
-    Sft,
-    SimPo,
-    Training,
-)
+from flywheel.training.settings import Dpo, Kto, Orpo, Reward, Sft, SimPo, Training
 
 SMALL = 1_000_000_000  # parameters up to which activations are kept rather than computed again
 OWN: Mapping[str, str | None] = {  # fields of TRL's configs that `trl` may not set, and what of ours does

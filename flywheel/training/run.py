@@ -20,11 +20,11 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from flywheel import ROOT
 from flywheel.checkpoints import weights
 from flywheel.errors import TrainingError
 from flywheel.identity import describe
 from flywheel.processes.supervised import leashed
+from flywheel.root import ROOT
 from flywheel.store.ids import content_id
 from flywheel.store.schema import METRICS
 from flywheel.training import fit

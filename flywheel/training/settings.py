@@ -5,9 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
-from flywheel.protocols import (
-    Worked,
-)
+from flywheel.protocols import Worked
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,14 +16,7 @@ from flywheel.text.thoughts import THOUGHTS, Markers
 from judges.ensembles import means, spoken
 from judges.models.prompts import check_slots, titled, wording
 from judges.models.rubric import REFUSED, answerable, questions
-from judges.models.shown import (
-    answer,
-    answers,
-    assistant,
-    referenced,
-    shown,
-    unasked,
-)
+from judges.models.shown import answer, answers, assistant, referenced, shown, unasked
 from judges.verdict import Verdict, votes
 
 ERROR = Verdict("error", None, "no finite log-probability")

@@ -12,16 +12,7 @@ from flywheel.errors import RecipeError
 from flywheel.protocols import Asked
 from flywheel.store.schema import COMPARISONS, VOTES, Chat
 from flywheel.text.thoughts import THOUGHTS, Markers, after_thought
-from judges.models.comparisons import (
-    Measure,
-    Policy,
-    Texts,
-    games,
-    rated,
-    said,
-    texts,
-    verdict,
-)
+from judges.models.comparisons import Measure, Policy, Texts, games, rated, said, texts, verdict
 from judges.models.prompts import check_slots, conversation, fill, titled, wording
 from judges.models.scores import read
 from judges.models.shown import ENDLESS

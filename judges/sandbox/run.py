@@ -18,9 +18,9 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from flywheel import ROOT
 from flywheel.errors import EngineError, EngineMissing
 from flywheel.processes.pool import Workers
+from flywheel.root import ROOT
 from judges.sandbox.checker import Item
 from judges.sandbox.confine import Limits
 from judges.sandbox.seccomp import supported

@@ -10,14 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from judges.sandbox import namespaces
-from judges.sandbox.checker import (
-    ANSWER_DOES,
-    CHECKER_DOES,
-    Item,
-    Verdict,
-    check,
-    ended,
-)
+from judges.sandbox.checker import ANSWER_DOES, CHECKER_DOES, Item, Verdict, check, ended
 from judges.sandbox.confine import Limits, confine, tasks
 from judges.sandbox.rpc import Gone, Peer
 

@@ -23,14 +23,7 @@ import numpy as np
 import polars as pl
 
 from flywheel.store.ids import content_id
-from flywheel.store.schema import (
-    DRAWS,
-    GENERATIONS,
-    ITERATIONS,
-    JUDGMENTS,
-    PROPOSALS,
-    RUNS,
-)
+from flywheel.store.schema import DRAWS, GENERATIONS, ITERATIONS, JUDGMENTS, PROPOSALS, RUNS
 from flywheel.store.store import Store
 
 BATCH, N, TEXT = 10_000, 8, 1024

@@ -20,6 +20,8 @@ from flywheel.cli.app import app
 from flywheel.errors import EngineError
 from flywheel.pipeline.iteration import Progress
 from flywheel.preflight import machine as doctor
+from flywheel.processes import environment
+from flywheel.report import summary
 from flywheel.report import terminal as show
 from flywheel.store.store import Store
 from tests import ROOT
@@ -53,7 +55,7 @@ PROGRESS = pl.DataFrame(
 
 
 @pytest.fixture(autouse=True)
-def environment() -> Iterator[None]:
+def own_environment() -> Iterator[None]:
     """The command sets defaults for its children; here they end with each test."""
     before = dict(os.environ)
     yield
@@ -72,20 +74,20 @@ class Told:
 
 
 @pytest.fixture
-def happening(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Iterator[show.Event]]:
+def happening(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Iterator[summary.Event]]:
     sentence = {"run": RUN, "sentence": "small: 1 iterations, the policy is now abc", "store": "runs/flywheel.duckdb"}
-    monkeypatch.setattr(show, "summary", lambda store, run: sentence)
+    monkeypatch.setattr(summary, "summary", lambda store, run: sentence)
     told: Any = Told()
-    return lambda: show.events(iter(STEPS), lambda: RUN, lambda: told)
+    return lambda: summary.events(iter(STEPS), lambda: RUN, lambda: told)
 
 
-def shown(happening: Iterator[show.Event], terminal: bool = False, quiet: bool = False) -> str:
+def shown(happening: Iterator[summary.Event], terminal: bool = False, quiet: bool = False) -> str:
     out = io.StringIO()
     show.lines(happening, Console(file=out, force_terminal=terminal, width=200, highlight=False), quiet)
     return out.getvalue()
 
 
-def test_events_tell_each_step_and_iteration_when_it_ends(happening: Callable[[], Iterator[show.Event]]) -> None:
+def test_events_tell_each_step_and_iteration_when_it_ends(happening: Callable[[], Iterator[summary.Event]]) -> None:
     told = [(kind, values.get("iteration"), values.get("step")) for kind, values in happening() if kind != "at"]
     assert told == [
         ("step", 0, "examine"),
@@ -99,7 +101,7 @@ def test_events_tell_each_step_and_iteration_when_it_ends(happening: Callable[[]
 
 
 def test_people_see_a_line_for_each_iteration_and_the_way_to_the_history(
-    happening: Callable[[], Iterator[show.Event]],
+    happening: Callable[[], Iterator[summary.Event]],
 ) -> None:
     lines = shown(happening()).splitlines()
     assert lines[0] == "examine: the base solves 0.100"
@@ -114,33 +116,33 @@ def test_people_see_a_line_for_each_iteration_and_the_way_to_the_history(
 def test_the_judges_agreement_and_the_alarms_stand_with_the_iteration() -> None:
     notes = "alarm: j: kappa is 0.3\nred alarm: j: failed is 1"
     row = PROGRESS.to_dicts()[1] | {"agreement": 0.873, "notes": notes}
-    end = show.Event("end", {"sentence": "done", "store": "s"})
-    lines = shown(iter([show.Event("iteration", row), end])).splitlines()
+    end = summary.Event("end", {"sentence": "done", "store": "s"})
+    lines = shown(iter([summary.Event("iteration", row), end])).splitlines()
     assert " 0.873 " in lines[1] and [line.strip() for line in lines[2:4]] == notes.splitlines()
-    assert "\x1b[1;31m" in shown(iter([show.Event("iteration", row), end]), terminal=True)
+    assert "\x1b[1;31m" in shown(iter([summary.Event("iteration", row), end]), terminal=True)
 
 
 def test_while_judges_are_at_work_nobody_knows_yet_what_is_kept() -> None:
-    end = show.Event("end", {"sentence": "done", "store": "s"})
+    end = summary.Event("end", {"sentence": "done", "store": "s"})
     row = PROGRESS.to_dicts()[1] | {"kept": None, "generated": 1024}
-    assert " -/1024 " in shown(iter([show.Event("iteration", row), end]))
-    assert " 0/1024 " in shown(iter([show.Event("iteration", row | {"kept": 0}), end]))
+    assert " -/1024 " in shown(iter([summary.Event("iteration", row), end]))
+    assert " 0/1024 " in shown(iter([summary.Event("iteration", row | {"kept": 0}), end]))
 
 
-def test_without_a_terminal_there_is_no_colour_and_no_bar(happening: Callable[[], Iterator[show.Event]]) -> None:
+def test_without_a_terminal_there_is_no_colour_and_no_bar(happening: Callable[[], Iterator[summary.Event]]) -> None:
     assert "\x1b" not in shown(happening()) and "sample" not in shown(happening())
 
 
-def test_in_a_terminal_there_are_bars(happening: Callable[[], Iterator[show.Event]]) -> None:
+def test_in_a_terminal_there_are_bars(happening: Callable[[], Iterator[summary.Event]]) -> None:
     assert "\x1b[" in shown(happening(), terminal=True)
 
 
-def test_quiet_means_the_last_line_only(happening: Callable[[], Iterator[show.Event]]) -> None:
+def test_quiet_means_the_last_line_only(happening: Callable[[], Iterator[summary.Event]]) -> None:
     assert shown(happening(), quiet=True) == "small: 1 iterations, the policy is now abc\n"
 
 
 def test_programs_get_an_object_for_each_step_iteration_and_run(
-    happening: Callable[[], Iterator[show.Event]], capsys: pytest.CaptureFixture[str]
+    happening: Callable[[], Iterator[summary.Event]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     show.json_lines(happening(), quiet=False)
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -287,8 +289,8 @@ def test_the_doctor_knows_versions_that_fail(monkeypatch: pytest.MonkeyPatch) ->
 def test_the_doctor_counts_a_containers_share(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "cpu.max").write_text("100000 100000\n")
     (tmp_path / "memory.max").write_text("1048576\n")
-    monkeypatch.setattr(doctor, "CGROUP", tmp_path)
-    assert doctor.cores() == 1 and doctor.memory() == 1048576
+    monkeypatch.setattr(environment, "CGROUP", tmp_path)
+    assert environment.cores() == 1 and environment.memory() == 1048576
 
 
 def test_help_is_instant() -> None:

@@ -30,7 +30,7 @@ RUBRIC = """
 import os
 from dataclasses import replace
 from flows.recipes.toy import recipe as toy
-from flywheel.recipe.recipe import Asked, Sampling
+from flywheel import Asked, Sampling
 from judges.models.pairwise import Duel
 from judges.models.rubric import Rubric
 words = Sampling(n={n}, temperature=0.7, max_tokens=40)
@@ -136,7 +136,7 @@ def test_pairs_tell_how_well_a_judge_ranks_and_nothing_absolute(write: Callable[
 
 def test_the_policy_of_a_warm_start_is_made_by_a_run(write: Callable[..., Path], tmp_path: Path) -> None:
     warm = "recipe = replace(recipe, warm_start=WarmStart(examples=toy.prompts, train=Sft()))"
-    recipe = write("mine.py", f"{RUBRIC.format(n=2)}\nfrom flywheel.recipe.recipe import Sft, WarmStart\n{warm}")
+    recipe = write("mine.py", f"{RUBRIC.format(n=2)}\nfrom flywheel import Sft, WarmStart\n{warm}")
     code, _, err = check(recipe, write("data.jsonl", *ROWS), tmp_path)
     assert code == 2 and "ask the model that its warm start makes" in err and "`flywheel run` makes it" in err
 

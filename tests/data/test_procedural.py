@@ -7,14 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from data.procedural import (
-    SUMS,
-    WORDS,
-    Family,
-    Part,
-    Procedural,
-    Worked,
-)
+from data.procedural import SUMS, WORDS, Family, Part, Procedural, Worked
 from flywheel.errors import RecipeError, SourceError
 from flywheel.identity import describe
 from flywheel.store.schema import PROMPTS, WORKED

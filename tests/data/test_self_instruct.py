@@ -367,7 +367,7 @@ from dataclasses import replace
 from data.self_instruct import SelfInstruct
 from flows.recipes.toy import recipe as toy
 from flywheel import propose
-from flywheel.recipe.recipe import BASE, Asked, Gate, Sampling
+from flywheel import BASE, Asked, Gate, Sampling
 propose.QUESTIONS = 4
 model = Asked(weights=BASE, sampling=Sampling(temperature=0.8, max_tokens=256))
 recipe = replace(toy, proposer=SelfInstruct(model=model), prompts_per_iteration=60, gate=Gate(promote="always"))

@@ -21,14 +21,7 @@ from flywheel.exchange.markup import fenced, words
 from flywheel.pipeline.loop import spin
 from flywheel.recipe.load import load
 from flywheel.store import maintenance
-from flywheel.store.schema import (
-    CHECKPOINTS,
-    DATASETS,
-    EXAMPLES,
-    EXAMS,
-    GRADES,
-    now,
-)
+from flywheel.store.schema import CHECKPOINTS, DATASETS, EXAMPLES, EXAMS, GRADES, now
 from flywheel.store.store import Store
 
 CHAT = [{"role": "system", "content": "Kurz."}, {"role": "user", "content": "Où? 🙂"}]

@@ -12,15 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from filters.completions import Completions, Unpaired
-from filters.score_filters import (
-    Best,
-    Correct,
-    DropUnanimous,
-    LabelBalance,
-    MostDisputed,
-    ScoreGap,
-    TopFraction,
-)
+from filters.score_filters import Best, Correct, DropUnanimous, LabelBalance, MostDisputed, ScoreGap, TopFraction
 from filters.text_filters import Cap, Distinct, Finished, MaxChars
 from flywheel.errors import RecipeError
 from flywheel.identity import describe

@@ -17,14 +17,7 @@ from flywheel.store import queries
 from flywheel.store.ids import content_id
 from flywheel.store.store import Store
 from tests.bars.kill import gone
-from tests.flows.scheduled import (
-    ROOT,
-    Server,
-    family,
-    holder,
-    prefect_server,
-    until,
-)
+from tests.flows.scheduled import ROOT, Server, family, holder, prefect_server, until
 
 SMALL = ("exam.prompts.side=4", "prompts_per_iteration=24")
 """The toy's 72 prompts are three iterations' worth."""

@@ -11,14 +11,7 @@ from flows.engines import serving
 from flows.ray.cluster import Lost, Portion, places, refused, worst
 from flows.ray.worker import Question, Worker, folder
 from flywheel.engines.toy.engine import Toy, write_weights
-from flywheel.errors import (
-    EngineError,
-    EngineMissing,
-    PromptTooLong,
-    RecipeError,
-    TrainingError,
-    WeightsError,
-)
+from flywheel.errors import EngineError, EngineMissing, PromptTooLong, RecipeError, TrainingError, WeightsError
 from flywheel.pipeline.loop import spin
 from flywheel.protocols import Sampling
 from flywheel.recipe.load import load

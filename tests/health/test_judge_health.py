@@ -16,16 +16,7 @@ from flywheel.health.judge_health import Evidence, measures, right_share, self_p
 from flywheel.health.measures import MEASURES
 from flywheel.pipeline.monitor import since
 from flywheel.recipe.recipe import DEFAULT_ALARMS, Alarm
-from flywheel.stats.estimate import (
-    Estimate,
-    correlation,
-    estimate,
-    groups_of,
-    mean,
-    share,
-    slope,
-    wilson,
-)
+from flywheel.stats.estimate import Estimate, correlation, estimate, groups_of, mean, share, slope, wilson
 from flywheel.store.schema import COMPARISONS, HEALTH, VOTES
 
 SEEN = pl.Schema({**VOTES, "prompt": pl.String(), "chars": pl.Int64(), "gold": pl.Float64()})

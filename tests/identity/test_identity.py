@@ -12,15 +12,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from flywheel.identity import (
-    describe,
-    describe_text,
-    is_part,
-    names,
-    parts,
-    shipped,
-    title,
-)
+from flywheel.identity import describe, describe_text, is_part, names, parts, shipped, title
 from flywheel.identity.changes import changes
 from flywheel.identity.reach import Code, code_of
 from flywheel.protocols import Asked, Sampling

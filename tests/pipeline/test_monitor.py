@@ -201,7 +201,7 @@ def test_alarms_are_set_from_the_command_line(recipe: Recipe, monkeypatch: pytes
     file = tmp_path / "mine.py"
     file.write_text(
         "from dataclasses import replace\nfrom flows.recipes.toy import recipe as toy\n"
-        "from flywheel.recipe.recipe import DEFAULT_ALARMS\nrecipe = replace(toy, alarms=DEFAULT_ALARMS)\n"
+        "from flywheel import DEFAULT_ALARMS\nrecipe = replace(toy, alarms=DEFAULT_ALARMS)\n"
     )
     changed = load(file, overrides=("alarms.0.at_least=0.25", "alarms.0.red=false"))
     assert changed.alarms[0] == Alarm("ranking", at_least=0.25)

@@ -24,7 +24,7 @@ FILE = '''
 """A recipe for tests."""
 from dataclasses import dataclass
 import polars as pl
-from flywheel.recipe.recipe import Asked, Exam, Recipe, Sampling, Scratch, Sft
+from flywheel import Asked, Exam, Recipe, Sampling, Scratch, Sft
 from flywheel.store.schema import WORKED, prompts_frame
 
 @dataclass(frozen=True)

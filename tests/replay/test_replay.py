@@ -348,7 +348,7 @@ def call(small: Recipe, turned: Path, tmp_path: Path) -> Callable[..., tuple[int
     """The command on the run, with a recipe file of our own."""
     home, path = copied(turned, tmp_path / "home"), tmp_path / "mine.py"
     lines = ("from dataclasses import replace", "from flows.recipes.toy import recipe as toy",
-             "from judges.models.rubric import Rubric", "from flywheel.recipe.recipe import Asked, Sampling",
+             "from judges.models.rubric import Rubric", "from flywheel import Asked, Sampling",
              f"recipe = replace(toy, base={small.base!r})",
              "asked = Asked(sampling=Sampling(n=3, temperature=0.7, max_tokens=64))")  # fmt: skip
     path.write_text("\n".join(lines) + "\n")

@@ -8,15 +8,7 @@ import polars as pl
 import pytest
 
 from flywheel.errors import RatingError
-from flywheel.stats.ratings import (
-    RATINGS,
-    averaged,
-    by_position,
-    consistent,
-    position_weights,
-    rate,
-    shares,
-)
+from flywheel.stats.ratings import RATINGS, averaged, by_position, consistent, position_weights, rate, shares
 from flywheel.store.schema import COMPARISONS
 from tests.bars.ratings import battles, reference, strengths
 

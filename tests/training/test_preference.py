@@ -30,17 +30,7 @@ from flywheel.training.plan import Spec, check_options
 from flywheel.training.preference import labelled
 from flywheel.training.rows import mismatched
 from flywheel.training.run import Job, metrics, train
-from flywheel.training.settings import (
-    Dpo,
-    Kto,
-    Lora,
-    Orpo,
-    Reward,
-    Sft,
-    SimPo,
-    Train,
-    Training,
-)
+from flywheel.training.settings import Dpo, Kto, Lora, Orpo, Reward, Sft, SimPo, Train, Training
 
 PAIRS = 64
 SMALL: dict[str, Any] = {"lr": 1e-3, "batch_size": 8, "epochs": 4, "scheduler": "constant", "warmup": 0}

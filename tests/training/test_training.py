@@ -24,14 +24,7 @@ from flywheel.training import run as training
 from flywheel.training import worker as child
 from flywheel.training.network import load
 from flywheel.training.plan import Spec, planned
-from flywheel.training.rows import (
-    IGNORED,
-    encode,
-    end_of_turn,
-    order,
-    stop_tokens,
-    thoughtless,
-)
+from flywheel.training.rows import IGNORED, encode, end_of_turn, order, stop_tokens, thoughtless
 from flywheel.training.run import Job, TrainingProgress, metrics, train
 from flywheel.training.settings import Lora, Sft
 from flywheel.training.worker import explain, last_checkpoint

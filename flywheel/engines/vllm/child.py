@@ -13,10 +13,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import flywheel
 from flywheel import errors
 from flywheel.errors import EngineError
 from flywheel.processes.supervised import leashed
+from flywheel.root import ROOT
 
 POLL_SECONDS = 0.2
 TAIL_LINES, TAIL_CHARACTERS, LOG_BYTES = 10, 2000, 100_000
@@ -117,6 +117,6 @@ class Child:
 
 def with_our_path(environment: dict[str, str]) -> dict[str, str]:
     """This very package is what the child imports, installed or not, whatever the working directory."""
-    ours = str(flywheel.ROOT)
+    ours = str(ROOT)
     path = [ours, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
     return {**environment, "PYTHONPATH": os.pathsep.join(path), "PYTHONSAFEPATH": "1"}

@@ -17,10 +17,10 @@ from typing import ClassVar, NamedTuple
 
 import polars as pl
 
-from flywheel import ROOT
 from flywheel.errors import EngineMissing, RecipeError
 from flywheel.identity import named
 from flywheel.processes.pool import Workers
+from flywheel.root import ROOT
 from flywheel.store.schema import Chat
 from flywheel.text.thoughts import THOUGHTS, Markers, after_thought
 from judges.rules.numerals import spelled

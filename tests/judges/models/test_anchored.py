@@ -12,15 +12,7 @@ from flywheel.errors import RecipeError, SourceError
 from flywheel.protocols import Judge
 from flywheel.store.schema import REPLIES, VOTES
 from judges.models.anchored import Anchor, Anchored, read_anchors
-from tests.judges.models.test_pairwise import (
-    ONCE,
-    TWICE,
-    Say,
-    read,
-    replies,
-    shown,
-    subjects,
-)
+from tests.judges.models.test_pairwise import ONCE, TWICE, Say, read, replies, shown, subjects
 
 ANCHORS = tuple(Anchor(f"What is {at}+2?", f"Answer: {at + (2 if at < 3 else 5)}", at < 3) for at in range(5))
 """Three right ones and two wrong ones."""

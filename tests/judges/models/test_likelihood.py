@@ -14,14 +14,7 @@ from flywheel.errors import RecipeError
 from flywheel.protocols import BASE, POLICY, Asked, Judge, Panel
 from flywheel.store.schema import REPLIES, SUBJECTS, VOTES
 from judges.ensembles import Jury
-from judges.models.likelihood import (
-    DensityRatio,
-    Likelihood,
-    Options,
-    ReferenceLikelihood,
-    reflected,
-    weighed,
-)
+from judges.models.likelihood import DensityRatio, Likelihood, Options, ReferenceLikelihood, reflected, weighed
 from judges.models.reward_model import RewardModel
 from tests.answered import Bench, asked
 from tests.conftest import letter_tokenizer, write_llama

@@ -11,14 +11,7 @@ from flywheel.errors import RecipeError
 from flywheel.protocols import PairJudge
 from flywheel.store.schema import COMPARISONS, VOTES
 from judges.models.listwise import Listwise, ranking
-from tests.judges.models.test_pairwise import (
-    ONCE,
-    TWICE,
-    read,
-    shown,
-    subjects,
-    texts,
-)
+from tests.judges.models.test_pairwise import ONCE, TWICE, read, shown, subjects, texts
 
 
 def by_length(question: str, vote: int) -> str:
