@@ -6,8 +6,9 @@ from pathlib import Path
 from prefect import flow, get_run_logger
 
 from flywheel.errors import StoreError
+from flywheel.store.copies import backup
 from flywheel.store.home import open_store
-from flywheel.store.maintenance import backup, check
+from flywheel.store.maintenance import check
 
 
 @flow(name="upkeep", flow_run_name="upkeep of {home}")

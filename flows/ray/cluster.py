@@ -14,15 +14,16 @@ import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import fsspec  # type: ignore[import-untyped]
 import numpy as np
 import polars as pl
 
+from flows.ray.failures import Lost, Place, Portion, failed, received, worst
 from flows.ray.worker import Item, Question, Worker, folder
 from flows.tasks import Chats, ask
-from flywheel.errors import EngineError, EngineMissing, FlywheelError, PromptTooLong, RecipeError
+from flywheel.errors import EngineError, FlywheelError, RecipeError
 from flywheel.identity import describe
 from flywheel.protocols import Card
 from flywheel.store.ids import content_id
@@ -30,20 +31,6 @@ from flywheel.store.ids import content_id
 PORTIONS = 2
 """Of a batch for each worker. With more of them nobody waits long for the slowest; larger ones are quicker."""
 START_SECONDS, STOP_SECONDS = 120.0, 10.0
-Place = tuple[str, int]
-"""Of a worker: its node, and its number there."""
-
-
-class Lost(EngineError):
-    """A worker is gone: its process, its node, or the way to it."""
-
-
-class Portion(NamedTuple):
-    """What one worker is asked: the places of the items in their batch, and where the answers are to be left."""
-
-    places: list[int]
-    worker: Place
-    part: str
 
 
 class Cluster:
@@ -206,56 +193,11 @@ def on(node: str, soft: bool) -> Any:
     return NodeAffinitySchedulingStrategy(node, soft=soft)
 
 
-def received(reference: Any) -> Any:
-    """What a worker gives; Lost if it is gone. An error in its code is a bug, and is raised as it is."""
-    import ray
-
-    try:
-        return ray.get(reference)
-    except ray.exceptions.RayTaskError:
-        raise
-    except ray.exceptions.RayError as error:
-        raise Lost(f"a worker of the Ray cluster was lost: {' '.join(str(error).split())[:300]}") from error
-
-
 def answered(worker: Any, question: Question, items: list[Item], part: str) -> None:
     """The portion's task, on the worker's node."""
     failure = received(worker.answer.remote(question, items, part))
     if failure:
         raise failure
-
-
-def failed(future: Any, portion: Portion) -> FlywheelError | None:
-    """What went wrong with a portion, as the whole batch sees it."""
-    import ray
-
-    try:
-        refusal = future.result()
-    except ray.exceptions.RayError as error:
-        return Lost(f"a task of the Ray cluster was lost: {' '.join(str(error).split())[:300]}")
-    except FlywheelError as error:
-        return error
-    return refused(portion, refusal) if refusal else None
-
-
-def refused(portion: Portion, refusal: PromptTooLong) -> PromptTooLong:
-    """The same with the places that the prompts have in their batch."""
-    long = {place: portion.places[place] for place in sorted(refusal.prompts)}
-    words = str(refusal)
-    for place, at in list(long.items())[:1]:  # engines name the first
-        words = words.replace(f"prompt {place} ", f"prompt {at} ", 1)
-    return PromptTooLong(words, list(long.values()))
-
-
-def worst(failures: Sequence[FlywheelError]) -> FlywheelError:
-    """The one to raise: what a repetition cannot cure comes first, and prompts that are too long are told together."""
-    for failure in failures:
-        if not isinstance(failure, EngineError) or isinstance(failure, EngineMissing):
-            return failure
-    long = [failure for failure in failures if isinstance(failure, PromptTooLong)]
-    if long:
-        return PromptTooLong(str(long[0]), [prompt for failure in long for prompt in failure.prompts])
-    return failures[0]
 
 
 @contextlib.contextmanager

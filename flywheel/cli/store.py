@@ -38,7 +38,7 @@ def check(
 @app.command()
 def compact(home: Home = Path("runs")) -> None:
     """Write the file anew without dead space. Whoever else wants it waits, so do it when no run goes on."""
-    from flywheel.store.maintenance import compact as rewrite
+    from flywheel.store.copies import compact as rewrite
 
     before, after = rewrite(open_store(home))
     typer.echo(f"{before / 1e6:.1f} MB before, {after / 1e6:.1f} MB now")
@@ -50,7 +50,7 @@ def backup(
     home: Home = Path("runs"),
 ) -> None:
     """Copy the store as it is now, also while a run goes on."""
-    from flywheel.store.maintenance import backup as copy
+    from flywheel.store.copies import backup as copy
 
     copy(open_store(home), path)
     typer.echo(f"{path.stat().st_size / 1e6:.1f} MB at {path}")

@@ -10,13 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from flywheel.errors import RatingError
+from flywheel.stats.estimate import Floats, Ints
+from flywheel.stats.strengths import fit
 from flywheel.store.schema import schema
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 RATINGS = schema(
     {
@@ -33,9 +31,6 @@ RATINGS = schema(
 ELO = 400 / math.log(10)
 """Elo points that make the odds of winning e times as good."""
 LEAST_L2 = 1e-6  # with less, rounding errors place players who never met
-CONVERGED = 1e-6  # the last step that moves two players apart, in units of ELO; what is left is about its square
-PATIENCE = 200  # steps; a handful is usual, some dozens where players never lost
-CELLS = 1 << 17  # of the matrices that are worked on at once: what a processor's cache holds
 
 WEIGHT = pl.col("weight")
 A_WINS, B_WINS = pl.col("verdict") == "a", pl.col("verdict") == "b"
@@ -124,8 +119,8 @@ def rate(
     players = _placed(shares(fought, group), group)
     sizes = players.group_by(group, maintain_order=True).len()["len"].to_numpy()
     outcomes, dice = _outcomes(fought, players, group), np.random.default_rng(seed)
-    likeliest = _fit(outcomes.wins(), sizes, np.zeros(players.height), l2)
-    resampled = [_fit(outcomes.wins(dice), sizes, likeliest, l2) for _ in range(resamples)]
+    likeliest = fit(outcomes.wins(), sizes, np.zeros(players.height), l2)
+    resampled = [fit(outcomes.wins(dice), sizes, likeliest, l2) for _ in range(resamples)]
     strengths = np.stack([likeliest, *resampled])
     if anchor is not None:
         strengths = strengths - strengths[:, _anchors(players, anchor, group)]
@@ -214,41 +209,3 @@ def _anchors(players: pl.DataFrame, anchor: str, group: str) -> Ints:
             f"the anchor {anchor!r} is not among the players{where}: anchor one who has a battle, or none"
         )
     return rows["row"].to_numpy()
-
-
-def _fit(wins: Floats, sizes: Ints, start: Floats, l2: float) -> Floats:
-    """Strengths of the players of all groups, (players,), from their wins; `sizes` (groups,) ascends."""
-    strengths, row, cell = start.copy(), 0, 0
-    for size, groups in zip(*map(np.ndarray.tolist, np.unique(sizes, return_counts=True)), strict=True):
-        at_once = max(1, CELLS // size**2)
-        for part in (min(at_once, groups - done) for done in range(0, groups, at_once)):
-            rows, cells = slice(row, row + part * size), slice(cell, cell + part * size**2)
-            row, cell = rows.stop, cells.stop
-            shape = (part, size)
-            strengths[rows] = _newton(wins[cells].reshape(*shape, size), start[rows].reshape(shape), l2).ravel()
-    return strengths
-
-
-@np.errstate(over="ignore")  # then a chance is 0, as it should be
-def _newton(wins: Floats, strengths: Floats, l2: float) -> Floats:
-    """The likeliest strengths (groups, players) for wins (groups, players, players), by damped Newton steps.
-
-    Each group's sum is 0, from the start on. Of a step that moves two players apart by r, ln(1 + r) / r is gone: as the
-    third derivative along it is at most r times the second, that goes uphill from anywhere (Sun and Tran-Dinh 2019).
-    """
-    met, diagonal = wins + wins.mT, np.arange(wins.shape[1])
-    for _ in range(PATIENCE):
-        losing = 1 / (1 + np.exp(strengths[:, :, None] - strengths[:, None, :]))  # the chance of it, for row to column
-        surprise = wins * losing
-        slope = surprise.sum(axis=2) - surprise.sum(axis=1) - l2 * strengths
-        bend = -met * losing * losing.mT
-        bend[:, diagonal, diagonal] = l2 - bend.sum(axis=2)
-        step = np.linalg.solve(bend, slope[:, :, None])[:, :, 0]
-        step -= step.mean(axis=1, keepdims=True)
-        apart = np.maximum(np.ptp(step, axis=1, keepdims=True), CONVERGED**2)
-        strengths = strengths + step * np.log1p(apart) / apart
-        if apart.max() < CONVERGED:
-            return strengths
-    raise RatingError(
-        f"these battles have no stable ratings after {PATIENCE} steps: a larger l2 than {l2:g} gives some"
-    )

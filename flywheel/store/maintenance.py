@@ -3,9 +3,6 @@
 The store refuses a bad row, but not one that names a row which never came, and a file can be edited by hand.
 """
 
-import contextlib
-import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -13,10 +10,9 @@ from typing import Any, Literal, NamedTuple
 
 import polars as pl
 
-from flywheel.errors import StoreError
 from flywheel.store.ids import generation_id, prompt_id
 from flywheel.store.schema import DRAWN, KEYS, TABLES
-from flywheel.store.store import ROW_GROUP, Store
+from flywheel.store.store import Store
 
 REFERENCES: Mapping[str, tuple[str, ...]] = {
     "prompts.id": (
@@ -70,8 +66,6 @@ MEMORY = "2GB"
 """What DuckDB may take for a question before it goes to the disk; 10 million rows fit."""
 TURN = 1.0
 """Seconds after which `check` lets others write before its next question."""
-SETTLE = 0.1
-"""Seconds for whom has just opened the old file to find it locked, and to open the new one at the next attempt."""
 
 
 class Finding(NamedTuple):
@@ -188,70 +182,3 @@ def _without_weights(store: Store, home: Path) -> Iterator[Finding]:
     gone = [id for id, weights in ours if not (home / weights).is_dir()]
     if gone:
         yield Finding("note", "checkpoints.weights", "the folder is gone", len(gone), min(gone))
-
-
-def compact(store: Store) -> tuple[int, int]:
-    """Writes the file anew, without the space that merged batches left; gives its bytes before and after.
-
-    Others wait meanwhile. Whatever happens, the file is the old one or the new one, which has the same rows.
-    """
-    new = store.path.with_name(f".{store.path.name}.compact")
-    with store.writing() as connection:
-        connection.execute("CHECKPOINT store")
-        before = store.path.stat().st_size
-        try:
-            _remove(new)  # what a kill left
-            place = str(new).replace("'", "''")
-            connection.execute(f"ATTACH '{place}' AS compact (ROW_GROUP_SIZE {ROW_GROUP})")
-            connection.execute("COPY FROM DATABASE store TO compact")
-            counts = {of: [_count(connection, of, table) for table in TABLES] for of in ("store", "compact")}
-            if counts["store"] != counts["compact"]:
-                raise StoreError(f"{store.path} was not compacted: the new file has other rows; look at it with check")
-            connection.execute("DETACH compact")
-            shutil.copymode(store.path, new)
-            new.replace(store.path)
-            time.sleep(SETTLE)
-        finally:
-            _remove(new)
-    return before, store.path.stat().st_size
-
-
-def _count(connection: Any, database: str, table: str) -> int:
-    ((rows,),) = connection.execute(f'select count(*) from {database}.main."{table}"').fetchall()
-    return int(rows)
-
-
-def _remove(path: Path) -> None:
-    for ending in ("", ".wal"):
-        with contextlib.suppress(OSError):
-            path.with_name(path.name + ending).unlink()
-
-
-def backup(store: Store, to: Path) -> None:
-    """A copy at `to` of what is committed now; writers wait for as long as the bytes take to be copied.
-
-    Raises StoreError where there is something at `to`, or where it cannot be written.
-    """
-    to = to.resolve()
-    new = to.with_name(f".{to.name}.{os.getpid()}.new")
-    if to.exists():
-        raise StoreError(f"{to} is there already, and a backup overwrites nothing: choose another path")
-    try:
-        to.parent.mkdir(parents=True, exist_ok=True)
-        with store.reading():
-            # The log of a writer that was killed, and then the file: to close it takes this process's lock away.
-            for ending in (".wal", ""):
-                if (file := store.path.with_name(store.path.name + ending)).exists():
-                    shutil.copyfile(file, new.with_name(new.name + ending))
-        with Store(new).writing() as connection:
-            connection.execute("CHECKPOINT")
-        with new.open("rb") as written:
-            os.fsync(written.fileno())
-        try:
-            os.link(new, to)
-        except PermissionError:  # what a filesystem without hard links says
-            new.rename(to)
-    except OSError as error:
-        raise StoreError(f"{to} cannot be written: {error}") from error
-    finally:
-        _remove(new)

@@ -12,8 +12,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from hashlib import blake2b
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +20,10 @@ import polars as pl
 
 from flywheel.errors import ExamLeak, StoreError
 from flywheel.store.lock import alone, when_free
+from flywheel.store.migrations import bring_up, newest, state, views_hash
 from flywheel.store.query import asked
 from flywheel.store.schema import KEYS, TABLES
 
-SCHEMA = Path(__file__).parent / "sql"
 SHARED = dict.fromkeys(("generations", "judgments"), ("checkpoint", "draw"))
 """Columns that a batch has in common and that its keys hash: they tell which old rows can be the same at all."""
 ROW_GROUP = 10240
@@ -36,7 +34,7 @@ WRITING: dict[str, Any] = {"wal_autocheckpoint": "0b", "threads": min(4, os.cpu_
 
 
 class Store:
-    """One DuckDB file with the tables of `flywheel.store.schema` and the views of `schema/views.sql`.
+    """One DuckDB file with the tables of `schema.py` and the views of `sql/views.sql`.
 
     Safe to use from several threads and several processes at once; a call that does not get its turn within `wait`
     seconds raises StoreError. A killed process loses no batch that `add` acknowledged and leaves no part of one behind.
@@ -117,7 +115,7 @@ class Store:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with _writer(new) as connection:
-                    _bring_up(connection, 0)
+                    bring_up(connection, 0)
                 os.link(new, self.path)
             except FileExistsError:
                 pass  # another process was faster
@@ -131,13 +129,13 @@ class Store:
     def _current(self) -> bool:
         """Whether the file needs nothing: told by reading, so that looking at a store never waits for other readers."""
         with self._open(read_only=True) as connection:
-            return _state(connection, self.path) == (_newest(), _views_hash())
+            return state(connection, self.path) == (newest(), views_hash())
 
     def _migrate(self) -> None:
         with self._open(read_only=False) as connection:
-            version, views = _state(connection, self.path)
-            if (version, views) != (_newest(), _views_hash()):  # else another process was faster
-                _bring_up(connection, version)
+            version, views = state(connection, self.path)
+            if (version, views) != (newest(), views_hash()):  # else another process was faster
+                bring_up(connection, version)
 
 
 def _checked(table: str, frame: pl.DataFrame) -> pl.DataFrame:
@@ -189,56 +187,6 @@ def _refuse_leaks(connection: duckdb.DuckDBPyConnection, table: str, frame: pl.D
             f"{rows} training rows have a prompt of the exam {exam!r}, the first is {first}: "
             "an exam prompt cannot be trained on; leave it out of one of the two"
         )
-
-
-def _migrations() -> list[Path]:
-    return sorted(SCHEMA.glob("[0-9][0-9][0-9]_*.sql"))
-
-
-def _newest() -> int:
-    return len(_migrations())
-
-
-def _views_hash() -> str:
-    return blake2b((SCHEMA / "views.sql").read_bytes(), digest_size=10).hexdigest()
-
-
-def _state(connection: duckdb.DuckDBPyConnection, path: Path) -> tuple[int, str]:
-    """The schema version of a file and the hash of its views. StoreError where this program cannot use it."""
-    if ("schema_version",) not in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall():
-        raise StoreError(f"{path} is a DuckDB file, but no flywheel store: choose another path")
-    last = "SELECT version, program, views FROM schema_version ORDER BY applied_at DESC, version DESC LIMIT 1"
-    ((version, program, views),) = connection.execute(last).fetchall()
-    if version > _newest():
-        raise StoreError(
-            f"{path} has schema version {version}, made by flywheel {program}, but this is flywheel {_program()}, "
-            f"which knows versions up to {_newest()}: update it, or use another store"
-        )
-    columns = connection.execute("SELECT column_name FROM duckdb_columns() WHERE table_name = 'judgments'").fetchall()
-    if ("prompt",) not in columns:
-        raise StoreError(
-            f"{path} was made before the ids of today: no program of today reads it, and nothing in it was changed; "
-            "choose another path for new runs, or ask this one with DuckDB itself"
-        )
-    return int(version), str(views)
-
-
-def _bring_up(connection: duckdb.DuckDBPyConnection, version: int) -> None:
-    """From `version` to the newest one with today's views, in one transaction."""
-    connection.execute("BEGIN")
-    for file in (*_migrations()[version:], SCHEMA / "views.sql"):
-        connection.execute(file.read_text(encoding="utf-8"))
-    connection.execute(
-        "INSERT INTO schema_version VALUES (?, ?, ?, now() AT TIME ZONE 'UTC')", [_newest(), _program(), _views_hash()]
-    )
-    connection.execute("COMMIT")
-
-
-def _program() -> str:
-    try:
-        return metadata.version("flywheel")
-    except metadata.PackageNotFoundError:  # run from a folder that was never installed
-        return "unknown"
 
 
 def _connect(path: Path, deadline: float, read_only: bool) -> duckdb.DuckDBPyConnection:

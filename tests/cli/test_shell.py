@@ -21,7 +21,8 @@ from prompt_toolkit.document import Document
 from rich.console import Console
 
 from flywheel.cli.shell import ask, screen
-from flywheel.cli.shell.shell import Names, Shell, heard, history_file
+from flywheel.cli.shell.prompt import Names, history_file
+from flywheel.cli.shell.shell import Shell, heard
 from flywheel.errors import FlywheelError
 from flywheel.store.store import Store
 from tests import ROOT

@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 
 from flows.engines import serving
-from flows.ray.cluster import Lost, Portion, places, refused, worst
+from flows.ray.cluster import places
+from flows.ray.failures import Lost, Portion, refused, worst
 from flows.ray.worker import Question, Worker, folder
 from flywheel.engines.toy.engine import Toy, write_weights
 from flywheel.errors import EngineError, EngineMissing, PromptTooLong, RecipeError, TrainingError, WeightsError

@@ -158,7 +158,7 @@ def test_the_order_of_the_rows_makes_no_difference_and_the_seed_does() -> None:
 
 @pytest.mark.parametrize("cells", [1, 1 << 17])
 def test_groups_are_rated_each_for_itself(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flywheel.stats.ratings.CELLS", cells)  # of a size one by one, or all at once
+    monkeypatch.setattr("flywheel.stats.strengths.CELLS", cells)  # of a size one by one, or all at once
     parts = {"first": ranked(5, 60), "second": ranked(9, 200, seed=1), "third": ranked(5, 80, seed=2)}
     together = pl.concat(rows.with_columns(prompt=pl.lit(name)) for name, rows in parts.items())
     rated = rate(together, by="prompt", anchor="p0")

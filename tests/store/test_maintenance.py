@@ -22,7 +22,8 @@ from flywheel.errors import StoreError
 from flywheel.pipeline.loop import spin
 from flywheel.recipe.load import load
 from flywheel.store import maintenance
-from flywheel.store.maintenance import REFERENCES, backup, check, compact
+from flywheel.store.copies import backup, compact
+from flywheel.store.maintenance import REFERENCES, check
 from flywheel.store.schema import APPROVALS, COMPARISONS, HEALTH, KEYS, TABLES
 from flywheel.store.store import Store
 from tests import ROOT
@@ -48,7 +49,7 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from flywheel.store.store import Store
-from flywheel.store.maintenance import compact
+from flywheel.store.copies import compact
 Path.replace = lambda *_: os._exit(9)
 compact(Store(sys.argv[1]))
 """

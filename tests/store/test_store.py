@@ -15,10 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flywheel.errors import ExamLeak, StoreError
-from flywheel.store import store as store_module
+from flywheel.store import migrations
 from flywheel.store.ids import prompt_id
+from flywheel.store.migrations import SCHEMA
 from flywheel.store.schema import EXAMS, KEYS, METRICS, PROMPTS, TABLES
-from flywheel.store.store import ROW_GROUP, SCHEMA, Store
+from flywheel.store.store import ROW_GROUP, Store
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901)
 CHAT = [{"role": "system", "content": ""}, {"role": "user", "content": "naïve “quotes”, emoji 🛞, \x00 and\n'lines'"}]
@@ -404,11 +405,11 @@ def filled(path: Path) -> dict[str, pl.DataFrame]:
 def test_a_store_of_each_earlier_version_is_brought_up_with_all_its_rows(
     version: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "SCHEMA", schema_of(version, tmp_path / "old"))
+    monkeypatch.setattr(migrations, "SCHEMA", schema_of(version, tmp_path / "old"))
     path = Store(tmp_path / "flywheel.duckdb").path
     before = filled(path)
     assert before["runs"].height == 1 and before["schema_version"]["version"].to_list() == [version]
-    monkeypatch.setattr(store_module, "SCHEMA", SCHEMA)
+    monkeypatch.setattr(migrations, "SCHEMA", SCHEMA)
     store = Store(path)
     for table, rows in before.items():
         if table != "schema_version":
@@ -425,28 +426,28 @@ def test_a_store_of_each_earlier_version_is_brought_up_with_all_its_rows(
 def test_a_store_is_brought_up_over_several_versions_and_then_refused_by_the_old_program(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "SCHEMA", schema_of(1, tmp_path / "one"))
+    monkeypatch.setattr(migrations, "SCHEMA", schema_of(1, tmp_path / "one"))
     old = Store(tmp_path / "flywheel.duckdb")
     old.add("runs", row("runs"))
-    monkeypatch.setattr(store_module, "SCHEMA", newer(tmp_path / "two", "alter table runs add column mood varchar;"))
+    monkeypatch.setattr(migrations, "SCHEMA", newer(tmp_path / "two", "alter table runs add column mood varchar;"))
     new = Store(old.path)
     assert new.sql("select name, mood from runs").row(0) == (row("runs")["name"][0], None)
     assert new.sql("select version from schema_version order by version")["version"].to_list() == [1, NEWEST + 1]
     assert new.sql("from progress").is_empty()
     assert count(Store(old.path), "schema_version") == 2
-    monkeypatch.setattr(store_module, "SCHEMA", tmp_path / "one")
+    monkeypatch.setattr(migrations, "SCHEMA", tmp_path / "one")
     with pytest.raises(StoreError, match=f"schema version {NEWEST + 1}"):
         Store(old.path)
 
 
 def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "SCHEMA", schema_of(1, tmp_path / "one"))
+    monkeypatch.setattr(migrations, "SCHEMA", schema_of(1, tmp_path / "one"))
     path = Store(tmp_path / "flywheel.duckdb").path
     broken = newer(tmp_path / "two", "alter table runs add column mood varchar; alter table nowhere add column x int;")
-    monkeypatch.setattr(store_module, "SCHEMA", broken)
+    monkeypatch.setattr(migrations, "SCHEMA", broken)
     with pytest.raises(StoreError, match="nowhere"):
         Store(path)
-    monkeypatch.setattr(store_module, "SCHEMA", tmp_path / "one")
+    monkeypatch.setattr(migrations, "SCHEMA", tmp_path / "one")
     assert "mood" not in Store(path).sql("from runs").columns
 
 
@@ -456,5 +457,5 @@ def test_changed_views_are_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyP
     shutil.copytree(SCHEMA, changed, ignore=shutil.ignore_patterns("__pycache__"))
     views = changed / "views.sql"
     views.write_text(views.read_text() + "create or replace view funnel as select 42 as answer;")
-    monkeypatch.setattr(store_module, "SCHEMA", changed)
+    monkeypatch.setattr(migrations, "SCHEMA", changed)
     assert Store(path).sql("from funnel").item() == 42

@@ -3,49 +3,27 @@
 Each question opens the store, asks and closes it again, so a run goes on beside an open shell. Nothing can be written.
 """
 
-import os
-import re
 import signal
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import polars as pl
 from prompt_toolkit import PromptSession
-from prompt_toolkit.application import get_app
-from prompt_toolkit.completion import CompleteEvent, Completer, Completion
-from prompt_toolkit.document import Document
-from prompt_toolkit.filters import Condition
-from prompt_toolkit.history import FileHistory, History, InMemoryHistory
-from prompt_toolkit.lexers import PygmentsLexer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from flywheel.cli.shell import ask, screen
+from flywheel.cli.shell.prompt import COMMANDS, WORDS, session
 from flywheel.errors import FlywheelError
 from flywheel.store.store import Store
 
 T = TypeVar("T")
 SHOWN = 1000
 """Rows of an answer that come on the screen; `.export` writes all of them."""
-COMMANDS = {
-    ".help": "this list",
-    ".tables": "the tables, where every row of the history is",
-    ".views": "the views, which answer what everybody asks, and what each is for",
-    ".columns NAME": "the columns of a table or view, and what each means",
-    ".export FILE": "write all of the last answer, or of the next if there is none yet, to a .csv, .parquet or .jsonl",
-    ".expand": "rows one below the other, with all of a long text; again: rows as lines",
-    ".quit": "leave, as Ctrl-D does",
-}
-WORDS = {"help": ".help", "exit": ".quit", "quit": ".quit"}
-"""What people write who come from other shells."""
-KEYWORDS = (
-    "all and as asc avg between by case count desc describe distinct else end from group having ilike in is join left "
-    "like limit max min not null on or order select sum summarize then union unnest using when where with"
-)
 GREETING = "Ask the history in SQL, each question ends with a semicolon. .help shows more, .views what to ask."
 
 
@@ -72,20 +50,20 @@ class Shell:
 def start(home: Path, console: Console) -> None:
     """Take questions and commands until the end of the input. FlywheelError if there is no store."""
     shell = Shell(home, console, ask.in_turn(home, ask.relations, lambda told: console.print(told, highlight=False)))
-    session = _session(shell.known)
+    typed = session(shell.known)
     shell.say(GREETING)
     before = signal.signal(signal.SIGINT, lambda *_: None)  # at the prompt Ctrl-C is a key, and between no matter
     try:
-        while _turn(shell, session):
+        while _turn(shell, typed):
             pass
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-def _turn(shell: Shell, session: "PromptSession[str]") -> bool:
+def _turn(shell: Shell, typed: "PromptSession[str]") -> bool:
     """One text and what comes of it; whether there is more."""
     try:
-        text = session.prompt("flywheel> ")
+        text = typed.prompt("flywheel> ")
         signal.signal(signal.SIGINT, signal.default_int_handler)
         heard(shell, text)
     except EOFError:
@@ -108,12 +86,6 @@ def heard(shell: Shell, text: str) -> None:
     elif text:
         for question in shell.of_store(lambda store: ask.statements(store, text)):
             _question(shell, question)
-
-
-def history_file() -> Path:
-    """Where the questions of earlier days are: $XDG_STATE_HOME/flywheel/sql_history."""
-    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(state) / "flywheel" / "sql_history"
 
 
 def _question(shell: Shell, question: str) -> None:
@@ -194,63 +166,3 @@ def _list(shell: Shell, rows: Sequence[tuple[str, ...]]) -> None:
     for row in rows:
         table.add_row(*map(Text, row))
     screen.show(table, shell.console)
-
-
-def _session(known: Sequence[ask.Relation]) -> "PromptSession[str]":
-    return PromptSession(
-        history=_history(),
-        completer=Names(known),
-        complete_while_typing=False,
-        enable_history_search=True,
-        lexer=PygmentsLexer.from_filename("question.sql"),
-        multiline=Condition(lambda: not _complete(get_app().current_buffer.text)),
-        prompt_continuation="     ... ",
-    )
-
-
-def _complete(text: str) -> bool:
-    """Whether Enter asks: after a semicolon, a command, or nothing at all."""
-    text = text.strip()
-    return not text or text.startswith(".") or text.endswith(";") or text.lower() in WORDS
-
-
-def _history() -> History:
-    """Questions may hold what is private: nobody else can read the file. Without a place for it, none is kept."""
-    path = history_file()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-    except OSError:
-        return InMemoryHistory()
-    return FileHistory(path)
-
-
-class Names(Completer):
-    """Commands, tables and views, and columns: first those of the tables and views that the question names."""
-
-    def __init__(self, known: Sequence[ask.Relation]) -> None:
-        self.known = known
-
-    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
-        """What can stand before the cursor."""
-        before = document.text_before_cursor
-        found = re.search(r"\S*$" if before.lstrip().startswith(".") else r"\w*$", before)
-        word = found[0] if found else ""
-        for name, meaning in self._offered(document.text, before).items():
-            if name.lower().startswith(word.lower()):
-                yield Completion(name, -len(word), display_meta=meaning)
-
-    def _offered(self, text: str, before: str) -> dict[str, str]:
-        relations = {known.name: known.comment for known in self.known}
-        if before.lstrip().startswith("."):
-            commands = {name.partition(" ")[0]: meaning for name, meaning in COMMANDS.items()}
-            return relations if " " in before.lstrip() else commands
-        if re.search(r"\b(from|join|describe|summarize)\s+\w*$", before, re.I):
-            return relations
-        named = set(re.findall(r"\w+", text.lower()))
-        ordered = sorted(self.known, key=lambda known: known.name not in named)
-        columns: dict[str, str] = {}
-        for known in ordered:
-            for column in known.columns:
-                columns.setdefault(column.name, column.comment)
-        return columns | relations | dict.fromkeys(KEYWORDS.split(), "")
