@@ -6,20 +6,15 @@ it, is a task run named by what it does.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import polars as pl
 
+from flows.ray.engine import Spread
+from flows.tasks import Chats, Made, ask
 from flywheel.engines.table import Engines, open_engine
 from flywheel.errors import PromptTooLong, RecipeError
 from flywheel.protocols import Engine, Model, Sampling
 from flywheel.store.schema import Chat
-
-if TYPE_CHECKING:
-    pass
-
-from flows.ray.engine import Spread
-from flows.tasks import Chats, Made, ask
 
 
 def serving(task_runner: str, engine: str, parts: str) -> Engines:

@@ -1,17 +1,13 @@
 """The task run in which an engine is asked, and its name."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.context import TaskRunContext
 
 from flywheel.errors import PromptTooLong
-
-if TYPE_CHECKING:
-    pass
-
 
 Made = TypeVar("Made")
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import fsspec  # type: ignore[import-untyped]
 import polars as pl
 
-from flywheel.engines.table import Engines, open_engine
+from flywheel.engines.table import Engines, is_address, open_engine
 from flywheel.errors import EngineError, FlywheelError, RecipeError, WeightsError
 from flywheel.processes.environment import QUIET
 from flywheel.protocols import Card, Model, Sampling
@@ -75,7 +75,7 @@ class Worker:
         self._engines.close()
 
     def _model(self, engine: str, weights: str) -> Model:
-        if Path(weights).is_absolute() and not Path(weights).is_dir() and not engine.startswith("http"):
+        if Path(weights).is_absolute() and not Path(weights).is_dir() and not is_address(engine):
             raise WeightsError(
                 f"{socket.gethostname()} does not see the weights {weights}: every node must see them at the same "
                 "place, so keep --home on a file system that all nodes share"

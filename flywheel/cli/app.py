@@ -17,7 +17,7 @@ from flywheel.cli.approve import approve, ask_here, reject
 from flywheel.cli.export import app as exports
 from flywheel.cli.export import import_
 from flywheel.cli.judge import app as judges
-from flywheel.cli.options import Home, Run, told
+from flywheel.cli.options import EngineName, Home, Run, told
 from flywheel.cli.replay import replay
 from flywheel.cli.sql import sql
 from flywheel.cli.store import app as upkeep
@@ -104,7 +104,7 @@ def run(
     recipe: Annotated[str, typer.Argument(help="Name of a shipped recipe, or the path of a recipe file.")],
     iterations: Annotated[int | None, typer.Option(min=0, help="How many there are to be in all.")] = None,
     home: Home = Path("runs"),
-    engine: Annotated[str | None, typer.Option(help="vllm, local, toy or the address of a server.")] = None,
+    engine: EngineName = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As in sampling.n=4; can be repeated.")
     ] = None,

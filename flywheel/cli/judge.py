@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flywheel.cli.options import Home, Run, told
+from flywheel.cli.options import EngineName, Home, Run, told
 from flywheel.store.home import open_store
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def check(
     recipe: Annotated[str, typer.Argument(help="Name of a shipped recipe, or the path of a recipe file.")],
     data: Annotated[list[Path], typer.Option(help="JSONL or Parquet with labelled answers; can be repeated.")],
     home: Home = Path("runs"),
-    engine: Annotated[str | None, typer.Option(help="vllm, local, toy or the address of a server.")] = None,
+    engine: EngineName = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As in judges.0.low=1; can be repeated.")
     ] = None,

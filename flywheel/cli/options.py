@@ -1,12 +1,11 @@
 """What several commands take: the folder of the store, and a run."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol, TypeVar
+from typing import Annotated, Protocol, TypeVar
 
 import typer
 
-if TYPE_CHECKING:
-    pass
+from flywheel.engines.table import in_words
 
 
 class Named(Protocol):
@@ -19,6 +18,7 @@ class Named(Protocol):
 
 Any_Named = TypeVar("Any_Named", bound=Named)
 Run = Annotated[str | None, typer.Option(help="Name, id or its beginning; the latest run if not given.")]
+EngineName = Annotated[str | None, typer.Option(help=f"{in_words()}.")]
 Home = Annotated[Path, typer.Option(help="Folder of the store, the datasets and the checkpoints.")]
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flywheel.cli.options import Home, Run, told
+from flywheel.cli.options import EngineName, Home, Run, told
 from flywheel.errors import FlywheelError
 from flywheel.store.home import open_store
 
@@ -28,7 +28,7 @@ def replay(
     iteration: Annotated[
         list[int] | None, typer.Option(help="Its number; can be repeated. All that have selected, if not given.")
     ] = None,
-    engine: Annotated[str | None, typer.Option(help="vllm, local, toy or the address of a server.")] = None,
+    engine: EngineName = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As in keep.1.n=4; can be repeated.")
     ] = None,

@@ -5,6 +5,7 @@ from pathlib import Path
 import polars as pl
 
 from flywheel.checkpoints import weights
+from flywheel.engines.table import is_address
 from flywheel.identity import describe
 from flywheel.pipeline.iteration import Turn
 from flywheel.recipe.places import located
@@ -32,7 +33,7 @@ def enrolled(turn: Turn, name: str, engine: str | None = None) -> str:
     """The checkpoint of weights from elsewhere, with its row in the store: a folder, a Hub id, or, with an address as
     engine, the name that the server there has for a model.
     """
-    if engine and engine.startswith("http"):
+    if engine and is_address(engine):
         id, place = content_id("served", engine, name), name
     else:
         name = str(located(name))

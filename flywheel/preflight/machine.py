@@ -102,13 +102,13 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _recipes() -> Iterator[Finding]:
-    from flywheel.engines.table import NEEDS, missing
+    from flywheel.engines.table import ENGINES, SERVER, missing
     from flywheel.errors import FlywheelError
     from flywheel.preflight.recipe import engine_problems
     from flywheel.recipe.load import load, shipped
 
-    for engine in NEEDS:
-        lacks = ", ".join(missing(engine))
+    for engine in ENGINES:
+        lacks = ", ".join(missing(engine if engine != SERVER else "http://"))
         yield Finding(f"engine {engine}", f"needs {lacks}" if lacks else "can run here", "missing" if lacks else "ok")
     for name in shipped():
         try:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 import polars as pl
 
 from flywheel.engines.penalties import changed
-from flywheel.engines.table import NEEDS, missing
+from flywheel.engines.table import ENGINES, in_words, missing, row_of
 from flywheel.errors import RecipeError
 from flywheel.identity import describe, named, parts
 from flywheel.preflight.limits import rules
@@ -118,8 +118,10 @@ def _wrong_drawing(recipe: Recipe) -> Iterator[str]:
                 yield f"{path}.min_tokens is {part.min_tokens}, which is more than its max_tokens, {part.max_tokens}"
             asked = held[path.rpartition(".")[0]]
             engine = (asked.engine if isinstance(asked, Asked) else None) or recipe.engine
-            for name, value in changed(part).items() if engine == "toy" else ():
-                yield f"{_join(path, name)} is {value}, but the engine toy has no {name}: leave it out, or use another"
+            row = ENGINES.get(engine)
+            for name, value in changed(part).items() if row and not row.penalties else ():
+                told = f"{_join(path, name)} is {value}, but the engine {engine} has no {name}"
+                yield f"{told}: leave it out, or use another"
 
 
 def _wrong_training(recipe: Recipe) -> Iterator[str]:
@@ -160,21 +162,31 @@ def _asks_policy(judge: AnyJudge) -> bool:
 
 def engine_problems(recipe: Recipe) -> Iterator[str]:
     """Why the recipe's engine and training cannot run in this installation."""
-    engine = "http" if re.match(r"https?://", recipe.engine) else recipe.engine
-    if engine not in NEEDS:
-        yield f"engine must be vllm, local, toy or the http(s) address of a server, not {recipe.engine!r}"
-        return
-    needs = missing(engine)
-    with_lora = recipe.train.lora or (recipe.warm_start and recipe.warm_start.train.lora)
-    if with_lora and NEEDS[engine] and importlib.util.find_spec("peft") is None:
-        needs["peft"] = "train"
-    for library, extra in needs.items():
-        yield f"engine {recipe.engine} needs {library}, which is not installed: install flywheel's extra {extra}"
+    asked = {path: part.engine for path, part in parts(recipe) if isinstance(part, Asked) and part.engine}
+    for path, engine in {
+        "engine": recipe.engine,
+        **{_join(path, "engine"): name for path, name in asked.items()},
+    }.items():
+        try:
+            row, needs = row_of(engine), missing(engine)
+        except RecipeError as error:
+            yield f"{path}: {error}"
+            continue
+        if path == "engine" and not row.answers:
+            yield f"{path} is {engine}, which gives no answers: it can be {in_words(engine, answers=True)}"
+        if path == "engine" and row.real and _with_lora(recipe) and importlib.util.find_spec("peft") is None:
+            needs["peft"] = "train"
+        for library, extra in needs.items():
+            yield f"{path} {engine} needs {library}, which is not installed: install flywheel's extra {extra}"
+
+
+def _with_lora(recipe: Recipe) -> bool:
+    return bool(recipe.train.lora or (recipe.warm_start and recipe.warm_start.train.lora))
 
 
 def _wrong_base(recipe: Recipe) -> Iterator[str]:
     base = recipe.base
-    if isinstance(base, Scratch) or recipe.engine == "toy":
+    if isinstance(base, Scratch) or not row_of(recipe.engine).real:
         return
     folder = located(base)
     if folder.is_dir():

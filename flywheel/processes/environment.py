@@ -1,12 +1,8 @@
 """What this process may use of the machine, and what it tells the libraries that it loads."""
 
 import os
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 from importlib import metadata
+from pathlib import Path
 
 QUIET = {  # nothing that runs here reports home
     "HF_HUB_DISABLE_TELEMETRY": "1",

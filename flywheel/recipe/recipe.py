@@ -108,7 +108,7 @@ class Recipe:
     prompts_per_iteration: int | None = None  # the next so many, round and round; None: all, each time
     gate: Gate = Gate()
     iterations: int = 3
-    engine: str = "vllm"  # vllm | local | toy | the http(s) address of an OpenAI-compatible server
+    engine: str = "vllm"  # a name of `engines/table.py`, or the http(s) address of an OpenAI-compatible server
     batch: int = 256  # prompts that are sampled and stored together: what a kill can lose
     overlap: int = 13  # a prompt that shares so many words in a row with an exam prompt is not trained on
     seed: int = 0

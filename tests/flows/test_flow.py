@@ -146,7 +146,7 @@ def test_bad_input_fails_in_one_sentence_before_any_work(server: "Server", tmp_p
         ({"recipe": "quickstrat"}, "there is no recipe 'quickstrat'; did you mean 'quickstart'?"),
         ({"recipe": "toy", "overrides": ["sampling.m=4"]}, "recipe has no field 'sampling.m'. Fields: n, temperature"),
         ({"recipe": "toy", "overrides": ["sampling.n=many"]}, "sampling.n must be a whole number, not 'many'"),
-        ({"recipe": "toy", "overrides": ["engine=gpu"]}, "recipe toy: engine must be vllm, local, toy or"),
+        ({"recipe": "toy", "overrides": ["engine=gpu"]}, "recipe toy: engine: there is no engine 'gpu': there are "),
         ({"recipe": "toy", "home": str(tmp_path / "odd")}, f"{tmp_path}/odd/flywheel.duckdb: this is no DuckDB file"),
     ]
     for given, sentence in wrong:

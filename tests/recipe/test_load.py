@@ -230,7 +230,7 @@ def test_all_reasons_are_told_together(recipe: Recipe) -> None:
         "base.hidden (128) must be a multiple of base.heads (3)",
         "exam.ks holds 4, but the exam draws 1 answers",
         "exam.judge is the policy itself",
-        "engine must be vllm, local, toy or the http(s) address of a server, not 'vlm'",
+        "engine: there is no engine 'vlm': there are vllm, local, ",
         "prompts shares 4 of its 4 prompts with the exam held-out (4 prompts)",
     ):
         assert any(reason in line for line in lines), reason

@@ -24,6 +24,11 @@ T = TypeVar("T")
 REST_SECONDS = 60.0
 
 
+def serving(urls: str, **options: Any) -> "Endpoint | Endpoints":
+    """The engine of one address, or of several with commas between them."""
+    return Endpoints(urls, **options) if "," in urls else Endpoint(urls, **options)
+
+
 class Endpoints:
     """The engine, from addresses with commas between them; the options are those of each Endpoint."""
 

@@ -7,7 +7,6 @@ half precision the errors, and with them the chance of another text, are a thous
 
 import contextlib
 import importlib.util
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,22 +15,18 @@ import polars as pl
 
 from flywheel.checkpoints import canary as folders
 from flywheel.checkpoints.canary import template_id
-from flywheel.checkpoints.ends import added, end_tokens
+from flywheel.checkpoints.ends import added
 from flywheel.checkpoints.weights import check, locate
 from flywheel.engines.context import check_room
-from flywheel.engines.local import gqa_attention
 from flywheel.engines.reply import sound
 from flywheel.errors import EngineError, EngineMissing, FlywheelError, WeightsError
 from flywheel.protocols import Card, Sampling
 from flywheel.store.schema import ANSWERS, Chat
 
 if TYPE_CHECKING:
-    from flywheel.engines.local.decode import Network, Request
+    from flywheel.engines.local.decode import Network
     from flywheel.engines.local.reward_model import Scored
-
-ROWS_CPU, ROWS_GPU = 512, 1024  # decoded at once: more are hardly faster
-CACHE_CPU = 4 << 30  # bytes of keys and values, with room to move them
-CACHE_GPU = 0.4  # of what is free beside the model
+from flywheel.engines.local.network import first_line, load_network, with_rows
 
 
 def prompt_lengths(base: str, chats: Sequence[Chat]) -> list[int]:
@@ -71,6 +66,13 @@ class Local:
         self.release()
 
 
+def rewards(**options: Any) -> Local:
+    """The engine `reward`: the same with reward models."""
+    from flywheel.engines.local.reward_model import Scored
+
+    return Local(Scored, **options)
+
+
 class Served:
     """Weights that are being served, until they fail or the engine is released or loads others."""
 
@@ -78,7 +80,7 @@ class Served:
         import transformers
 
         self._tokenizer = _tokenizer(folder)
-        self._network: Network | None = _network(folder, self._tokenizer)
+        self._network: Network | None = load_network(folder, self._tokenizer)
         template = template_id(self._tokenizer.get_chat_template())
         self.card = Card(f"local {transformers.__version__}", template, self._network.context)
 
@@ -112,7 +114,7 @@ class Served:
                 for prompt, seed in zip(prompts, seeds, strict=True)
                 for index in range(sampling.n)
             ]
-            drawn = decode(_with_rows(network, requests), requests, sampling, stops)
+            drawn = decode(with_rows(network, requests), requests, sampling, stops)
             marks = network.ends & added(self._tokenizer)
             texts = stops.texts([answer.ids[:-1] if answer.ids[-1] in marks else answer.ids for answer in drawn])
         columns = {
@@ -159,7 +161,7 @@ class Served:
             raise
         except Exception as error:
             self.retire()
-            raise EngineError(f"the local engine failed: {type(error).__name__}: {_first_line(error)}") from error
+            raise EngineError(f"the local engine failed: {type(error).__name__}: {first_line(error)}") from error
 
 
 def _tokenizer(folder: Path) -> Any:
@@ -168,7 +170,7 @@ def _tokenizer(folder: Path) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except Exception as error:
-        raise WeightsError(f"the tokenizer in {folder} cannot be read: {_first_line(error)}") from error
+        raise WeightsError(f"the tokenizer in {folder} cannot be read: {first_line(error)}") from error
     if not tokenizer.chat_template:
         raise WeightsError(f"the tokenizer in {folder} has no chat template, so no chat can be put to the model")
     return tokenizer
@@ -181,7 +183,7 @@ def _prompt_ids(tokenizer: Any, chats: Sequence[Chat]) -> list[list[int]]:
         try:
             texts.append(tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False))
         except Exception as error:  # templates raise what they like, such as "roles must alternate"
-            raise WeightsError(f"the chat template refuses chat {number}: {_first_line(error)}") from error
+            raise WeightsError(f"the chat template refuses chat {number}: {first_line(error)}") from error
     prompts = _ids(tokenizer, texts)
     if not all(prompts):
         raise WeightsError(f"the chat template makes nothing of chat {prompts.index([])}")
@@ -191,58 +193,3 @@ def _prompt_ids(tokenizer: Any, chats: Sequence[Chat]) -> list[list[int]]:
 def _ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     """Token ids without any that the tokenizer would add: a chat template has written its special tokens itself."""
     return list(tokenizer(list(texts), add_special_tokens=False)["input_ids"]) if texts else []
-
-
-def _network(folder: Path, tokenizer: Any) -> "Network":
-    import torch
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging as logs
-
-    from flywheel.engines.local.decode import Network
-
-    logging: Any = logs
-    logging.disable_progress_bar()  # it would cut through the program's own
-    cuda = torch.cuda.is_available()
-    loaded: Any
-    try:
-        loaded = AutoModelForCausalLM.from_pretrained(
-            folder, dtype="auto" if cuda else torch.float32, output_loading_info=True
-        )
-    except Exception as error:
-        raise WeightsError(f"the model in {folder} cannot be read: {_first_line(error)}") from error
-    model, report = loaded
-    if missing := sorted(report["missing_keys"]):  # transformers would fill them with random numbers
-        raise WeightsError(
-            f"the model in {folder} is incomplete: {len(missing)} tensors are missing, such as {missing[0]}"
-        )
-    model = model.to("cuda" if cuda else "cpu").eval()
-    gqa_attention.use(model)
-    config = model.config.get_text_config(decoder=True)
-    return Network(
-        model=model,
-        accepts=frozenset(inspect.signature(model.forward).parameters),
-        config=model.config,
-        device=model.device,
-        vocabulary=model.get_output_embeddings().weight.shape[0],
-        context=int(getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length),
-        ends=frozenset(end_tokens(tokenizer, model.generation_config, config)),
-        rows=ROWS_GPU if cuda else ROWS_CPU,
-    )
-
-
-def _with_rows(network: "Network", requests: "Sequence[Request]") -> "Network":
-    """The network with as many rows as have room for their keys and values."""
-    import torch
-
-    config = network.config.get_text_config(decoder=True)
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    column = 2 * config.num_hidden_layers * heads * size * network.model.dtype.itemsize
-    memory = CACHE_GPU * torch.cuda.mem_get_info()[0] if network.device.type == "cuda" else CACHE_CPU
-    columns = max(len(request.prompt) for request in requests) + max(request.limit for request in requests)
-    return network._replace(rows=max(1, min(network.rows, int(memory / (column * columns)))))
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
