@@ -4,7 +4,9 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -14,49 +16,39 @@ from flywheel.recipe.recipe import Recipe
 from tests import ROOT
 
 OURS = ("flywheel", "judges", "filters", "data", "flows")
-MAY_IMPORT = {
-    "flywheel": {"flywheel"},
-    "judges": {"judges", "flywheel"},
-    "filters": {"filters", "flywheel"},
-    "data": {"data", "flywheel"},
-    "flows": set(OURS),
-}
+ARROWS, MODULES = 140, 14
+"""Between rooms, and directly in a room."""
 DOORS = {
-    "duckdb": ("flywheel/store/store.py", "flywheel/store/query.py"),
-    "vllm": ("flywheel/engines/vllm",),
+    "duckdb": ("flywheel/store/",),
+    "vllm": ("flywheel/engines/vllm/",),
     "torch": ("flywheel/engines/", "flywheel/training/"),
     "transformers": ("flywheel/engines/", "flywheel/training/"),
     "tokenizers": ("flywheel/engines/", "flywheel/training/"),
-    "safetensors": ("flywheel/engines/", "flywheel/training/", "flywheel/checkpoints/weights.py"),
+    "safetensors": ("flywheel/engines/", "flywheel/training/", "flywheel/checkpoints/"),
     "peft": ("flywheel/engines/", "flywheel/training/"),
     "accelerate": ("flywheel/training/",),
     "trl": ("flywheel/training/",),
     "datasets": ("flywheel/training/", "flywheel/exchange/hub.py"),
     "prefect": ("flows/",),
-    "prefect_ray": ("flows/ray/cluster.py",),
-    "ray": ("flows/ray/cluster.py",),
+    "prefect_ray": ("flows/ray/",),
+    "ray": ("flows/ray/",),
     "matplotlib": ("flywheel/report/html.py",),
+    "rich": ("flywheel/report/terminal.py", "flywheel/cli/"),
+    "typer": ("flywheel/cli/", "flows/"),
+    "scipy": ("flywheel/stats/", "flywheel/evaluation/paired_test.py"),
 }
-SQL_ROOMS = ("exchange/provenance", "replay/excerpt")
-SQL_HOMES = tuple(
-    f"flywheel/{name}.py"
-    for name in (
-        "store",
-        "question",
-        "history",
-        "evidence",
-        "upkeep",
-        "exchange/provenance",
-        "replay/excerpt",
-        "adopt",
-        "runs",
-    )
+SQL_HOMES = (
+    "flywheel/store/",
+    "flywheel/recipe/adopt.py",
+    "flywheel/recipe/runs.py",
+    "flywheel/exchange/provenance.py",
+    "flywheel/replay/excerpt.py",
 )
 SQL = re.compile(r"\b(select\b.+\bfrom\b|insert\s+into\b|create\s+(table|view)\b|delete\s+from\b)", re.I | re.S)
 EXAMPLES_FOR_USERS = ("flywheel/report/terminal.py",)
 """Prints questions for the user to ask, and asks none itself but `from VIEW`."""
 HEAVY = ("torch", "transformers", "vllm", "trl", "prefect", "datasets", "peft", "accelerate")
-FILE_LINES, FUNCTION_LINES = 300, 60
+FILE_LINES, FUNCTION_LINES = 250, 60
 LISTS = ("flywheel/store/schema.py",)
 """One declaration after another: as long as what they declare."""
 FORBIDDEN_NAMES = {"utils", "base", "common", "helpers", "misc", "manager"}
@@ -65,24 +57,61 @@ FILES = sorted(path for package in OURS for path in (ROOT / package).rglob("*.py
 TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 
 
-def imports(tree: ast.AST) -> Iterator[tuple[str, int]]:
-    """Top-level package and line of every import, also of those inside functions."""
+def imported(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """Module and line of every import, also of those inside functions; a module's name if one is imported from it."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from ((alias.name.partition(".")[0], node.lineno) for alias in node.names)
+            yield from ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module.partition(".")[0], node.lineno
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in FILE_OF else node.module, node.lineno
 
 
-def test_imports_point_one_way() -> None:
-    wrong = [
-        f"{name}:{line} imports {imported}, but {name.partition('/')[0]} may import only {sorted(allowed)}"
-        for name, tree in TREES.items()
-        for allowed in [MAY_IMPORT[name.partition("/")[0]]]
-        for imported, line in imports(tree)
-        if imported in OURS and imported not in allowed
-    ]
-    assert not wrong, "\n".join(wrong)
+FILE_OF = {name.removesuffix(".py").removesuffix("/__init__").replace("/", "."): name for name in TREES}
+ARROWS_OF = {
+    name: {FILE_OF[module] for module, _ in imported(tree) if module in FILE_OF} - {name}
+    for name, tree in TREES.items()
+}
+"""Of each file those of ours that it imports."""
+
+
+def room_of(name: str) -> str:
+    """A folder of flywheel/, a file beside them, or one of the packages around it."""
+    package, *inner = name.removesuffix(".py").split("/")
+    return package if package != "flywheel" or inner == ["__init__"] else inner[0]
+
+
+def table() -> dict[str, list[str]]:
+    """The rooms that each room imports, as CONTRIBUTING says, from the bottom up."""
+    lines = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines()
+    rows = [line.strip("|").split("|") for line in lines[lines.index("| room | what it owns | imports |") + 2 :]]
+    rows = rows[: next((at for at, row in enumerate(rows) if len(row) != 3), len(rows))]
+    return {room.strip(" `"): [word for word in re.split(r"[ ,]+", words) if word] for room, _, words in rows}
+
+
+def test_rooms_import_what_their_table_says_and_nothing_else() -> None:
+    found: dict[str, set[str]] = {room_of(name): set() for name in TREES}
+    for name, others in ARROWS_OF.items():
+        found[room_of(name)] |= {room_of(other) for other in others} - {room_of(name), "flywheel"}
+    assert {room: set(words) for room, words in table().items()} == found
+
+
+def test_all_arrows_point_up_the_table_and_there_are_few() -> None:
+    rooms = table()
+    order = list(rooms)
+    back = [(room, word) for room, words in rooms.items() for word in words if order.index(word) > order.index(room)]
+    assert not back and sum(map(len, rooms.values())) <= ARROWS
+    assert not {"judges", "filters", "data"} & {word for room in ("judges", "filters", "data") for word in rooms[room]}
+
+
+def test_no_file_imports_itself_by_way_of_others() -> None:
+    assert len(list(TopologicalSorter(ARROWS_OF).static_order())) == len(TREES)
+
+
+def test_no_room_is_crowded() -> None:
+    modules = Counter(name.rpartition("/")[0] for name in TREES if not name.endswith("/__init__.py"))
+    assert not {room: many for room, many in modules.items() if many > MODULES and room != "flows/recipes"}
 
 
 def test_nothing_is_imported_relative_to_a_file() -> None:
@@ -96,8 +125,8 @@ def test_each_heavy_library_has_one_door(library: str) -> None:
         f"{name}:{line} imports {library}, whose door is {' or '.join(DOORS[library])}"
         for name, tree in TREES.items()
         if not name.startswith(DOORS[library])
-        for imported, line in imports(tree)
-        if imported == library
+        for module, line in imported(tree)
+        if module.partition(".")[0] == library
     ]
     assert not wrong, "\n".join(wrong)
 
@@ -106,7 +135,7 @@ def test_sql_lives_in_the_store_its_history_and_its_upkeep() -> None:
     wrong = [
         f"{name}:{line} holds SQL: {text[:60]!r}"
         for name, tree in TREES.items()
-        if name not in (*SQL_HOMES, *EXAMPLES_FOR_USERS)
+        if not name.startswith((*SQL_HOMES, *EXAMPLES_FOR_USERS))
         for text, line in strings(tree)
         if SQL.search(text)
     ]
@@ -126,6 +155,20 @@ def loaded_by(statement: str) -> set[str]:
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return set(done.stdout.split())
+
+
+def test_the_core_knows_no_terminal_and_the_package_loads_nothing() -> None:
+    assert not loaded_by("import flywheel.pipeline.loop") & {*HEAVY, "rich", "typer", "scipy", "pandas"}
+    assert not loaded_by("import flywheel") & {*HEAVY, "rich", "typer", "scipy", "pandas", "numpy", "polars", "duckdb"}
+
+
+def test_what_recipes_need_is_named_by_the_package() -> None:
+    import flywheel
+
+    tree = TREES["flywheel/__init__.py"]
+    told = {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert {"Recipe", "Sampling", "Exam", "Gate", "Sft", "Dpo", "run"} <= flywheel._HOME_OF.keys()
+    assert {name for name in told if getattr(flywheel, name, None) is not None} >= flywheel._HOME_OF.keys()
 
 
 def test_the_command_line_starts_without_any_heavy_library() -> None:

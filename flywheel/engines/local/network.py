@@ -11,16 +11,9 @@ from flywheel.errors import WeightsError
 
 if TYPE_CHECKING:
     from flywheel.engines.local.decode import Network, Request
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from flywheel.engines.local.decode import Network
-
 
 CACHE_CPU = 4 << 30  # bytes of keys and values, with room to move them
 CACHE_GPU = 0.4  # of what is free beside the model
-
-
 ROWS_CPU, ROWS_GPU = 512, 1024  # decoded at once: more are hardly faster
 
 

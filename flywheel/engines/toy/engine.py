@@ -8,8 +8,8 @@ Its weights are a folder with `toy.json` (and what makes it look like a checkpoi
     {"skill": 0.3, "seed": 1}
 
 and, for tests, "context" (tokens), "delay" (seconds for each batch), "crash_after" (chats, after which the engine fails
-once), "babble" (the share of answers and judgments that are mere words) and "train_delay" (seconds for each
-step of `flywheel.training.toy`). A token is a word with the space before it.
+once), "babble" (the share of answers and judgments that are mere words) and "train_delay" (seconds for each step of the
+toy trainer). A token is a word with the space before it.
 """
 
 import hashlib
@@ -46,22 +46,7 @@ OPENINGS = (
     "One moment.",
     "I think so:",
 )
-WORDS = (
-    "round",
-    "and",
-    "wheel",
-    "the",
-    "turns",
-    "again",
-    "water",
-    "slow",
-    "it",
-    "bright",
-    "we",
-    "under",
-    "stone",
-    "said",
-)
+WORDS = "round and wheel the turns again water slow it bright we under stone said".split()
 
 
 def write_weights(folder: Path, skill: float, seed: int = 0, **options: Any) -> Path:
