@@ -3,13 +3,10 @@
 Asked to judge, it knows whether an answer to a sum is right, and is wrong about that ever less often, the more skill.
 Asked to write tasks 9 to 12, it writes sums between mere words.
 
-Its weights are a folder with `toy.json` (and what makes it look like a checkpoint to the rest of the machine):
-
-    {"skill": 0.3, "seed": 1}
-
+Its weights are a folder with `toy.json`, such as {"skill": 0.3, "seed": 1} (and what makes it look like a checkpoint),
 and, for tests, "context" (tokens), "delay" (seconds for each batch), "crash_after" (chats, after which the engine fails
-once), "babble" (the share of answers and judgments that are mere words) and "train_delay" (seconds for each step of the
-toy trainer). A token is a word with the space before it.
+once), "babble" (the share of answers and judgments that are mere words) and "train_delay" (seconds for each
+step of `flywheel.training.toy`). A token is a word with the space before it.
 """
 
 import hashlib
@@ -46,7 +43,22 @@ OPENINGS = (
     "One moment.",
     "I think so:",
 )
-WORDS = "round and wheel the turns again water slow it bright we under stone said".split()
+WORDS = (
+    "round",
+    "and",
+    "wheel",
+    "the",
+    "turns",
+    "again",
+    "water",
+    "slow",
+    "it",
+    "bright",
+    "we",
+    "under",
+    "stone",
+    "said",
+)
 
 
 def write_weights(folder: Path, skill: float, seed: int = 0, **options: Any) -> Path:
