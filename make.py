@@ -2,7 +2,7 @@
 """One command from a fresh clone to a running flywheel. Needs nothing but Python 3.11 to 3.13 on Linux x86-64.
 
     python3 make.py quickstart [...]   set up, then `flywheel run quickstart ...`
-    python3 make.py test [...]         set up, then `pytest ...`
+    python3 make.py test [...]         set up, then `pytest ...`, on as many cores as there are (-n 0: in one process)
     python3 make.py setup              set up only: .venv, with the versions of requirements/lock-<cpu|gpu>.txt
     python3 make.py lock [--upgrade]   resolve both locks anew from pyproject.toml
 
@@ -34,6 +34,7 @@ BIN = VENV / "bin"
 STAMP = VENV / "flywheel-stamp"
 QUIETLY = () if sys.stderr.isatty() else ("--quiet",)  # progress bars for people, nothing but errors for logs
 PIP_INSTALL = (BIN / "uv", "pip", "install", *QUIETLY, "--no-deps")
+TESTERS = 4  # processes that test beside each other, at most: each may load torch and a model
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"  # the CPU builds; the usual index has only the CUDA ones
 
 FROM_PIP = {  # uv reads none of pip's settings
@@ -79,10 +80,10 @@ def pin(name: str, lock: Path) -> str:
     return next(line for line in lock.read_text().splitlines() if line.startswith(f"{name}=="))
 
 
-def child_env() -> dict[str, str]:
-    """The environment of what runs in .venv; what the user has set stays."""
+def child_env(side_by_side: int = 1) -> dict[str, str]:
+    """The environment of what runs in .venv, so many processes beside each other; what the user has set stays."""
     # OpenMP threads beyond the free CPUs wait for each other: sampling was measured to run 10 to 40 times slower.
-    defaults = QUIET | {"OMP_NUM_THREADS": str(cores())}
+    defaults = QUIET | {"OMP_NUM_THREADS": str(max(1, cores() // side_by_side))}
     path = os.pathsep.join([str(BIN), os.environ.get("PATH", os.defpath)])
     return defaults | dict(os.environ) | {"VIRTUAL_ENV": str(VENV), "PATH": path}
 
@@ -152,11 +153,12 @@ def lock_env() -> dict[str, str]:
 
 def main(job: str = "", *options: str) -> None:
     """Set up, then become the job, so that signals and the exit code are the job's own."""
+    testers = min(cores(), TESTERS)
     jobs = {
         "setup": [],
         "lock": ["bash", "requirements/lock.sh"],
         "quickstart": ["flywheel", "run", "quickstart"],
-        "test": ["python", "-m", "pytest"],
+        "test": ["python", "-m", "pytest", "-n", str(testers), "--dist", "loadfile"],
     }
     if job not in jobs:
         sys.exit(__doc__)
@@ -166,7 +168,8 @@ def main(job: str = "", *options: str) -> None:
     command = jobs[job]
     if command:
         os.chdir(ROOT)
-        os.execvpe(command[0], [*command, *options], lock_env() if job == "lock" else child_env())
+        env = lock_env() if job == "lock" else child_env(testers if job == "test" else 1)
+        os.execvpe(command[0], [*command, *options], env)
 
 
 if __name__ == "__main__":
