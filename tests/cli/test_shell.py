@@ -27,6 +27,8 @@ from flywheel.errors import FlywheelError
 from flywheel.store.store import Store
 from tests import ROOT
 
+pytestmark = pytest.mark.slow
+
 LONG = "select count(*) from range(1000000000) a, range(1000) b"
 
 
@@ -220,7 +222,6 @@ def terminal(home: Path, tmp_path: Path) -> Iterator[Terminal]:
     os.close(terminal.fd)
 
 
-@pytest.mark.slow
 def test_a_session_at_a_terminal(terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     terminal.until("flywheel>")
     terminal.ask("select 41 + 1 as a,\r7 as b;", "1 row,")
@@ -236,7 +237,6 @@ def test_a_session_at_a_terminal(terminal: Terminal, tmp_path: Path, monkeypatch
     assert "from nowhere;" in kept.read_text() and kept.stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.slow
 def test_ctrl_c_cancels_a_question_and_keeps_the_shell(terminal: Terminal) -> None:
     terminal.until("flywheel>")
     terminal.type(f"{LONG};\r")
@@ -248,7 +248,6 @@ def test_ctrl_c_cancels_a_question_and_keeps_the_shell(terminal: Terminal) -> No
     assert terminal.leave() == 0
 
 
-@pytest.mark.slow
 def test_a_shell_without_a_store_says_how_to_make_one(tmp_path: Path) -> None:
     terminal = Terminal(tmp_path)
     assert "Traceback" not in terminal.until("`flywheel run RECIPE` makes one")

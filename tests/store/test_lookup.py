@@ -28,6 +28,8 @@ from flywheel.store.maintenance import check
 from flywheel.store.store import Store
 from tests.store.test_views import frame
 
+pytestmark = pytest.mark.slow
+
 BEGUN = datetime(2026, 3, 1, 12, 0)
 
 
@@ -215,7 +217,6 @@ def test_a_start_that_makes_nothing_leaves_no_run(small: Callable[[str], Recipe]
     assert not list(check(store, home)) and "holds no run" in listed(store)
 
 
-@pytest.mark.slow
 def test_a_run_that_was_stopped_in_its_first_exam_can_be_seen_and_goes_on(
     small: Callable[[str], Recipe], tmp_path: Path
 ) -> None:
