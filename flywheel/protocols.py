@@ -56,6 +56,30 @@ class Asked:
     engine: str | None = None  # None: the recipe's; `reward` for a reward model
 
 
+class Verdict(NamedTuple):
+    """What a rule says of one answer; `score` is None unless `status` is `ok`.
+
+    `status` is ok, unparsable (the answer is not in the form that was asked for), timeout, or error (there is nothing
+    to compare with); `detail` is the final answer as it was read, or what is wrong.
+    """
+
+    status: str
+    score: float | None
+    detail: str | None
+
+
+Subject = tuple[str, str | None, str | None]
+"""An answer, and the known answer and the JSON of its prompt, where there are any."""
+
+
+class Verifier(Protocol):
+    """Says whether an answer is right, and asks no model: a rule. `judges.verdict.Rule` makes a judge of it."""
+
+    def verdict(self, text: str, reference: str | None, meta: str | None) -> Verdict:
+        """What it says of one answer, by the known answer and the JSON that come with the prompt, where they do."""
+        ...
+
+
 @runtime_checkable
 class Judge(Protocol):
     """How good is an answer? Does no I/O: the step asks its questions through an engine and hands back the replies."""

@@ -10,14 +10,14 @@ import numpy as np
 import polars as pl
 
 from flywheel.errors import RecipeError
-from flywheel.protocols import BASE, POLICY, Asked
+from flywheel.protocols import BASE, POLICY, Asked, Verdict
 from flywheel.store.schema import Chat
 from flywheel.text.thoughts import THOUGHTS, Markers
 from judges.ensembles import means, spoken
 from judges.models.prompts import check_slots, titled, wording
 from judges.models.rubric import REFUSED, answerable, questions
 from judges.models.shown import answer, answers, assistant, referenced, shown, unasked
-from judges.verdict import Verdict, votes
+from judges.verdict import votes
 
 ERROR = Verdict("error", None, "no finite log-probability")
 NOISE = 1e-6

@@ -10,13 +10,13 @@ from typing import ClassVar
 import polars as pl
 
 from flywheel.errors import RecipeError
-from flywheel.protocols import BASE, POLICY, Asked
+from flywheel.protocols import BASE, POLICY, Asked, Verdict
 from flywheel.store.schema import Chat
 from flywheel.text.thoughts import THOUGHTS, Markers
 from judges.models.prompts import plain, titled
 from judges.models.rubric import REFUSED
 from judges.models.shown import answers, shown, unasked
-from judges.verdict import Verdict, votes
+from judges.verdict import votes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,13 +9,12 @@ from typing import ClassVar
 import polars as pl
 
 from flywheel.errors import RecipeError
-from flywheel.protocols import Asked, Sampling
+from flywheel.protocols import Asked, Sampling, Verdict
 from flywheel.store.schema import VOTES, Chat
 from flywheel.text.thoughts import THOUGHTS, Markers, after_thought
 from judges.models.prompts import check_slots, conversation, fill, titled, wording
 from judges.models.scores import Points, number, score
 from judges.models.shown import ENDLESS, referenced, shown, unasked
-from judges.verdict import Verdict
 
 REFERENCE = wording("rubric_reference")
 """For a Rubric that is shown the known answer; one without it has the status `error`."""

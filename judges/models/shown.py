@@ -2,9 +2,10 @@
 
 import polars as pl
 
+from flywheel.protocols import Verdict
 from flywheel.store.schema import Chat
 from flywheel.text.thoughts import Markers, after_thought
-from judges.verdict import Verdict, votes
+from judges.verdict import votes
 
 ENDLESS = Verdict("unparsable", None, "a thought without an end")
 WORDLESS = Verdict("error", None, "no reference")

@@ -9,19 +9,16 @@ from dataclasses import KW_ONLY, dataclass, field
 from fractions import Fraction
 from typing import ClassVar
 
-import polars as pl
-
 from flywheel.errors import RecipeError
-from flywheel.identity import named
-from flywheel.store.schema import Chat
+from flywheel.protocols import Verdict
 from flywheel.text.thoughts import THOUGHTS, Markers, after_thought
 from judges.rules.numerals import last_number, one_number, spelled
 from judges.rules.plain import announced, plain, trimmed
-from judges.verdict import ENDLESS, Verdict, votes
+from judges.verdict import ENDLESS, Rule
 
 
 @dataclass(frozen=True)
-class Exact:
+class Exact(Rule):
     """Right if the answer is the reference, word for word.
 
     The answer is what stands after the last `after` (a text without it has none), or the whole text. A run of white
@@ -34,26 +31,12 @@ class Exact:
     ignore_punctuation: bool = True
     thoughts: Markers = field(default=THOUGHTS, kw_only=True)
     version: ClassVar[int] = 2  # signs and symbols stay; marks around an answer and thoughts before it go
-    model = None
 
     def __post_init__(self) -> None:
         _check_marker(self.after)
 
-    @property
-    def name(self) -> str:
-        """Type and parameters."""
-        return named(self)
-
-    def ask(self, subjects: pl.DataFrame) -> list[Chat]:
-        """A rule asks nothing."""
-        return []
-
-    def read(self, subjects: pl.DataFrame, replies: pl.DataFrame | None) -> pl.DataFrame:
-        """VOTES on SUBJECTS."""
-        pairs = zip(subjects["text"], subjects["reference"], strict=True)
-        return votes(self.name, subjects, (self._verdict(text, reference) for text, reference in pairs))
-
-    def _verdict(self, text: str, reference: str | None) -> Verdict:
+    def verdict(self, text: str, reference: str | None, meta: str | None) -> Verdict:
+        """As Verifier."""
         if reference is None:
             return Verdict("error", None, "no reference")
         if (said := after_thought(text, self.thoughts)) is None:
@@ -71,7 +54,7 @@ class Exact:
 
 
 @dataclass(frozen=True)
-class Numeric:
+class Numeric(Rule):
     """Right if the final number differs from the reference's by at most `tolerance`.
 
     Where the reference is smaller than that, it may differ by that share of it.
@@ -88,28 +71,14 @@ class Numeric:
     tolerance: float = 1e-6
     _: KW_ONLY
     thoughts: Markers = THOUGHTS
-    model = None
 
     def __post_init__(self) -> None:
         _check_marker(self.after)
         if not 0 <= self.tolerance < float("inf"):
             raise RecipeError(f"the tolerance of Numeric must be a number from 0 on, not {self.tolerance}")
 
-    @property
-    def name(self) -> str:
-        """Type and parameters."""
-        return named(self)
-
-    def ask(self, subjects: pl.DataFrame) -> list[Chat]:
-        """A rule asks nothing."""
-        return []
-
-    def read(self, subjects: pl.DataFrame, replies: pl.DataFrame | None) -> pl.DataFrame:
-        """VOTES on SUBJECTS."""
-        pairs = zip(subjects["text"], subjects["reference"], strict=True)
-        return votes(self.name, subjects, (self._verdict(text, reference) for text, reference in pairs))
-
-    def _verdict(self, text: str, reference: str | None) -> Verdict:
+    def verdict(self, text: str, reference: str | None, meta: str | None) -> Verdict:
+        """As Verifier."""
         if reference is None:
             return Verdict("error", None, "no reference")
         gold = self._number(reference) if self.after is None or self.after in reference else last_number(reference)

@@ -2,21 +2,19 @@
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from textwrap import dedent
 from typing import Any, ClassVar, NamedTuple
 
-import polars as pl
-
 from flywheel.errors import RecipeError
-from flywheel.identity import named
-from flywheel.store.schema import Chat
+from flywheel.protocols import Subject, Verdict
 from flywheel.text.thoughts import THOUGHTS, Markers, after_thought
 from judges.rules.format import blocks
 from judges.sandbox.checker import Item
 from judges.sandbox.confine import Limits
 from judges.sandbox.run import Isolation, grade
-from judges.verdict import ENDLESS, Verdict, votes
+from judges.verdict import ENDLESS, Rule
 
 PYTHON = ("python", "python3", "py")
 DEFINED = re.compile(r"^(?:async[ \t]+def|def|class)[ \t]+(\w+)", re.MULTILINE)
@@ -32,7 +30,7 @@ class Tests(NamedTuple):
 
 
 @dataclass(frozen=True)
-class UnitTests:
+class UnitTests(Rule):
     """Right if the program in the answer passes the problem's tests.
 
     The tests are Python: assertions in `reference`, as text or as a JSON list, or fields of the JSON in `meta` that
@@ -51,7 +49,6 @@ class UnitTests:
     isolation: Isolation = "namespaces"
     thoughts: Markers = field(default=THOUGHTS, kw_only=True)
     version: ClassVar[int] = 2  # indented blocks and arrays are read; a busy machine ends no program; thoughts go
-    model = None
 
     def __post_init__(self) -> None:
         if self.timeout < 1 or self.memory < 64:
@@ -59,22 +56,13 @@ class UnitTests:
         if self.isolation not in ("namespaces", "limits"):
             raise RecipeError(f"the isolation of UnitTests is 'namespaces' or 'limits', not {self.isolation!r}")
 
-    @property
-    def name(self) -> str:
-        """Type and parameters."""
-        return named(self)
-
-    def ask(self, subjects: pl.DataFrame) -> list[Chat]:
-        """A rule asks nothing."""
-        return []
-
-    def read(self, subjects: pl.DataFrame, replies: pl.DataFrame | None) -> pl.DataFrame:
-        """VOTES on SUBJECTS. Raises EngineMissing if this machine cannot isolate code as it should."""
-        found = [self._item(*row) for row in subjects.select("text", "reference", "meta").iter_rows()]
+    def verdicts(self, rows: Sequence[Subject]) -> list[Verdict]:
+        """All at once. Raises EngineMissing if this machine cannot isolate code as it should."""
+        found = [self._item(*row) for row in rows]
         items = list(dict.fromkeys(one for one in found if isinstance(one, Item)))  # many answers are the same
         limits = Limits(seconds=self.timeout, memory=self.memory << 20)
         graded = dict(zip(items, grade(items, limits, self.isolation), strict=True))
-        return votes(self.name, subjects, (graded[one] if isinstance(one, Item) else one for one in found))
+        return [graded[one] if isinstance(one, Item) else one for one in found]
 
     def _item(self, text: str, reference: str | None, meta: str | None) -> Item | Verdict:
         """What to run, or the verdict where there is nothing to run."""

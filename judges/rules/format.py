@@ -9,14 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NoReturn
 
-import polars as pl
-
 from flywheel.errors import EngineMissing, RecipeError
-from flywheel.identity import named
-from flywheel.store.schema import Chat
+from flywheel.protocols import Verdict
 from flywheel.text.thoughts import THOUGHTS, Markers, after_thought
 from judges.rules.options import chosen
-from judges.verdict import ENDLESS, Verdict, last, votes
+from judges.verdict import ENDLESS, Rule, last
 
 SHOWN = 200
 """Characters of a detail."""
@@ -26,7 +23,7 @@ QUOTED = " \t>"
 
 
 @dataclass(frozen=True)
-class Regex:
+class Regex(Rule):
     """Right if the text holds the pattern; with a `group`, if that part of the last match is the reference.
 
     The pattern is one of Python's `re`. Nothing stops one that takes for ever over a strange text, such as (a+)+b.
@@ -36,7 +33,6 @@ class Regex:
     group: int | str | None = None
     thoughts: Markers = field(default=THOUGHTS, kw_only=True)
     version: ClassVar[int] = 2  # thoughts before the answer go
-    model = None
 
     def __post_init__(self) -> None:
         try:
@@ -46,21 +42,8 @@ class Regex:
         if self.group is not None and self.group not in (*range(pattern.groups + 1), *pattern.groupindex):
             raise RecipeError(f"Regex: the pattern {self.pattern!r} has no group {self.group!r}")
 
-    @property
-    def name(self) -> str:
-        """Type and parameters."""
-        return named(self)
-
-    def ask(self, subjects: pl.DataFrame) -> list[Chat]:
-        """A rule asks nothing."""
-        return []
-
-    def read(self, subjects: pl.DataFrame, replies: pl.DataFrame | None) -> pl.DataFrame:
-        """VOTES on SUBJECTS."""
-        pairs = zip(subjects["text"], subjects["reference"], strict=True)
-        return votes(self.name, subjects, (self._verdict(text, reference) for text, reference in pairs))
-
-    def _verdict(self, text: str, reference: str | None) -> Verdict:
+    def verdict(self, text: str, reference: str | None, meta: str | None) -> Verdict:
+        """As Verifier."""
         if (said := after_thought(text, self.thoughts)) is None:
             return ENDLESS
         match = last(re.compile(self.pattern), said)
@@ -74,7 +57,7 @@ class Regex:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Choice(Rule):
     """Right if the last option that the text announces is the reference's.
 
     An announcement is "Answer: B", "the answer is (B)", "**Answer:** B. Paris", \\boxed{B} or "#### B". One that names
@@ -86,27 +69,13 @@ class Choice:
     options: str = "ABCD"
     thoughts: Markers = field(default=THOUGHTS, kw_only=True)
     version: ClassVar[int] = 2  # words are no options, no letter is taken from before an announcement; thoughts go
-    model = None
 
     def __post_init__(self) -> None:
         if len(set(self.options)) < 2 or not self.options.isalnum() or self.options != self.options.upper():
             raise RecipeError(f"the options of Choice are letters or digits such as 'ABCD', not {self.options!r}")
 
-    @property
-    def name(self) -> str:
-        """Type and parameters."""
-        return named(self)
-
-    def ask(self, subjects: pl.DataFrame) -> list[Chat]:
-        """A rule asks nothing."""
-        return []
-
-    def read(self, subjects: pl.DataFrame, replies: pl.DataFrame | None) -> pl.DataFrame:
-        """VOTES on SUBJECTS."""
-        pairs = zip(subjects["text"], subjects["reference"], strict=True)
-        return votes(self.name, subjects, (self._verdict(text, reference) for text, reference in pairs))
-
-    def _verdict(self, text: str, reference: str | None) -> Verdict:
+    def verdict(self, text: str, reference: str | None, meta: str | None) -> Verdict:
+        """As Verifier."""
         if reference is None:
             return Verdict("error", None, "no reference")
         if (said := after_thought(text, self.thoughts)) is None:
@@ -118,7 +87,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class JsonSchema:
+class JsonSchema(Rule):
     """Right if the text, or its last fenced block, is JSON that fits the schema (json-schema.org).
 
     Where `schema` is None it is that of the prompt: {"schema": ...} in `meta`.
@@ -127,27 +96,13 @@ class JsonSchema:
     schema: Mapping[str, Any] | None = None
     thoughts: Markers = field(default=THOUGHTS, kw_only=True)
     version: ClassVar[int] = 2  # thoughts before the answer go; a fenced block may be indented
-    model = None
 
     def __post_init__(self) -> None:
         if self.schema is not None and not isinstance(self.schema, Mapping):
             raise RecipeError("the schema of JsonSchema is a dict, as json.loads gives it")
 
-    @property
-    def name(self) -> str:
-        """Type and parameters."""
-        return named(self)
-
-    def ask(self, subjects: pl.DataFrame) -> list[Chat]:
-        """A rule asks nothing."""
-        return []
-
-    def read(self, subjects: pl.DataFrame, replies: pl.DataFrame | None) -> pl.DataFrame:
-        """VOTES on SUBJECTS. Raises EngineMissing if jsonschema is not installed."""
-        pairs = zip(subjects["text"], subjects["meta"], strict=True)
-        return votes(self.name, subjects, (self._verdict(text, meta) for text, meta in pairs))
-
-    def _verdict(self, text: str, meta: str | None) -> Verdict:
+    def verdict(self, text: str, reference: str | None, meta: str | None) -> Verdict:
+        """As Verifier. Raises EngineMissing if jsonschema is not installed."""
         try:
             schema = json.loads(meta or "")["schema"] if self.schema is None else self.schema
         except (KeyError, TypeError, ValueError) as error:

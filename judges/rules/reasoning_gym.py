@@ -6,20 +6,17 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, ClassVar
 
-import polars as pl
-
 from flywheel.errors import EngineMissing, RecipeError
-from flywheel.identity import named
-from flywheel.store.schema import Chat
+from flywheel.protocols import Verdict
 from flywheel.text.thoughts import THOUGHTS, Markers, after_thought
 from judges.rules.plain import announced, plain
-from judges.verdict import ENDLESS, Verdict, votes
+from judges.verdict import ENDLESS, Rule
 
 Score = Callable[[str, Mapping[str, Any]], float]
 
 
 @dataclass(frozen=True)
-class Gym:
+class Gym(Rule):
     """Right if reasoning-gym gives the answer, which stands after the last `after`, its full score; half is wrong.
 
     The verifier is given the answer as it stands, and without bold, LaTeX, a full stop or a sentence after it
@@ -30,27 +27,13 @@ class Gym:
     after: str = "Answer:"
     thoughts: Markers = field(default=THOUGHTS, kw_only=True)
     version: ClassVar[int] = 2  # marks around an answer, a sentence after it and thoughts before it go
-    model = None
 
     def __post_init__(self) -> None:
         if not self.after:
             raise RecipeError("`after` must not be empty: without it the working would be scored, too")
 
-    @property
-    def name(self) -> str:
-        """Type and parameters."""
-        return named(self)
-
-    def ask(self, subjects: pl.DataFrame) -> list[Chat]:
-        """A rule asks nothing."""
-        return []
-
-    def read(self, subjects: pl.DataFrame, replies: pl.DataFrame | None) -> pl.DataFrame:
-        """VOTES on SUBJECTS. Raises EngineMissing if reasoning-gym is not installed."""
-        pairs = zip(subjects["text"], subjects["meta"], strict=True)
-        return votes(self.name, subjects, (self._verdict(text, meta) for text, meta in pairs))
-
-    def _verdict(self, text: str, meta: str | None) -> Verdict:
+    def verdict(self, text: str, reference: str | None, meta: str | None) -> Verdict:
+        """As Verifier. Raises EngineMissing if reasoning-gym is not installed."""
         try:
             problem = json.loads(meta or "")
             score, entry = scorer(problem["dataset"]), problem["entry"]

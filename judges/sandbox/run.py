@@ -20,11 +20,11 @@ from typing import Literal
 
 from flywheel.errors import EngineError, EngineMissing
 from flywheel.processes.pool import Workers
+from flywheel.protocols import Verdict
 from flywheel.root import ROOT
 from judges.sandbox.checker import Item
 from judges.sandbox.confine import Limits
 from judges.sandbox.seccomp import supported
-from judges.verdict import Verdict
 
 Isolation = Literal["namespaces", "limits"]
 PATIENCE = 12

@@ -17,7 +17,7 @@ from flywheel.identity import title
 from flywheel.pipeline.loop import spin
 from flywheel.pipeline.monitor import truth
 from flywheel.preflight.recipe import check
-from flywheel.protocols import BASE, AnyJudge, Asked, Sampling, Scaled
+from flywheel.protocols import BASE, AnyJudge, Asked, Sampling, Scaled, Verdict
 from flywheel.recipe.load import load
 from flywheel.recipe.recipe import Alarm, Gate, Meta, Recipe
 from flywheel.report.html import write
@@ -27,7 +27,7 @@ from judges.ensembles import Jury
 from judges.models.pairwise import META, Duel
 from judges.models.rubric import Rubric
 from judges.rules.answers import Numeric
-from judges.verdict import Verdict, votes
+from judges.verdict import votes
 
 pytestmark = pytest.mark.slow
 

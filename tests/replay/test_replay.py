@@ -46,7 +46,8 @@ meta = Meta(keep=(MostDisputed(),), judge=replace(duel, template=META), pick=Max
 MINE = """
 from dataclasses import dataclass, replace
 from flows.recipes.toy import Sums, recipe as toy
-from judges.rules.answers import Verdict, votes
+from flywheel.protocols import Verdict
+from judges.verdict import votes
 @dataclass(frozen=True)
 class Mine:
     model = None

@@ -12,16 +12,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal
 
-import polars as pl
-
 from flywheel.errors import RecipeError
-from flywheel.identity import named
+from flywheel.protocols import Verdict
 from flywheel.recipe.overrides import annotations, convert
-from flywheel.store.schema import Chat
 from flywheel.text.thoughts import THOUGHTS, Markers, after_thought
 from judges.rules.instructions.asked import ASKED, PARAGRAPH_END, WORD
 from judges.rules.instructions.ifeval import Kept, instructions, variants
-from judges.verdict import ENDLESS, Verdict, votes
+from judges.verdict import ENDLESS, Rule
 
 Span = tuple[int | None, int | None]
 """The least and the most of something, both allowed; None for no bound."""
@@ -61,7 +58,7 @@ COUNTED: Mapping[str, Callable[[str], int]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Constraints:
+class Constraints(Rule):
     """Right if the text keeps all constraints: those of the fields, and those of the prompt.
 
     The prompt's are in `meta`, under "constraints" and by the same names: {"constraints": {"words": [100, null],
@@ -104,7 +101,6 @@ class Constraints:
     loose: bool = False
     thoughts: Markers = THOUGHTS
     version: ClassVar[int] = 2  # thoughts before the answer go
-    model = None
 
     def __post_init__(self) -> None:
         counted = {name: getattr(self, name) for name in (*COUNTED, "responses")}
@@ -119,21 +115,8 @@ class Constraints:
         if any(number < 1 or not word.strip() for number, word in self.first_words or ()):
             raise RecipeError(f"Constraints: first_words are such as (1, 'Dear'), not all of {self.first_words!r}")
 
-    @property
-    def name(self) -> str:
-        """Type and parameters."""
-        return named(self)
-
-    def ask(self, subjects: pl.DataFrame) -> list[Chat]:
-        """A rule asks nothing."""
-        return []
-
-    def read(self, subjects: pl.DataFrame, replies: pl.DataFrame | None) -> pl.DataFrame:
-        """VOTES on SUBJECTS. Raises EngineMissing where a language is asked for and langdetect is not installed."""
-        pairs = zip(subjects["text"], subjects["meta"], strict=True)
-        return votes(self.name, subjects, (self._verdict(text, meta) for text, meta in pairs))
-
-    def _verdict(self, text: str, meta: str | None) -> Verdict:
+    def verdict(self, text: str, reference: str | None, meta: str | None) -> Verdict:
+        """As Verifier. Raises EngineMissing where a language is asked for and langdetect is not installed."""
         try:
             checks = [*self.checks(), *self._of_prompt(json.loads(meta or "{}"))]
         except (AttributeError, KeyError, TypeError, ValueError, RecipeError) as error:

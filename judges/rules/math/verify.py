@@ -15,16 +15,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-import polars as pl
-
 from flywheel.errors import EngineMissing, RecipeError
-from flywheel.identity import named
 from flywheel.processes.pool import Workers
+from flywheel.protocols import Subject, Verdict
 from flywheel.root import ROOT
-from flywheel.store.schema import Chat
 from flywheel.text.thoughts import THOUGHTS, Markers, after_thought
 from judges.rules.numerals import spelled
-from judges.verdict import Verdict, last, votes
+from judges.verdict import Rule, last
 
 SHARE = 50
 """Items that are worth the second in which another worker starts."""
@@ -57,7 +54,7 @@ class Item(NamedTuple):
 
 
 @dataclass(frozen=True)
-class MathVerify:
+class MathVerify(Rule):
     """Right if the final answer equals the reference as mathematics: 0.5, 1/2, \\frac12 and 50\\% are one number.
 
     The final answer is what stands in the last \\boxed{}, or else on the line after the last "####", or else after the
@@ -74,27 +71,17 @@ class MathVerify:
     timeout: float = 5.0
     _: KW_ONLY
     thoughts: Markers = THOUGHTS
-    model = None
 
     def __post_init__(self) -> None:
         if not 0 < self.timeout < float("inf"):
             raise RecipeError(f"the timeout of MathVerify must be a positive number of seconds, not {self.timeout}")
 
-    @property
-    def name(self) -> str:
-        """Type and parameters."""
-        return named(self)
-
-    def ask(self, subjects: pl.DataFrame) -> list[Chat]:
-        """A rule asks nothing."""
-        return []
-
-    def read(self, subjects: pl.DataFrame, replies: pl.DataFrame | None) -> pl.DataFrame:
-        """VOTES on SUBJECTS. Raises EngineMissing if math-verify is not installed."""
-        found = [self._item(*pair) for pair in zip(subjects["text"], subjects["reference"], strict=True)]
+    def verdicts(self, rows: Sequence[Subject]) -> list[Verdict]:
+        """All at once. Raises EngineMissing if math-verify is not installed."""
+        found = [self._item(text, reference) for text, reference, _ in rows]
         items = list(dict.fromkeys(one for one in found if isinstance(one, Item)))  # many answers are the same
         graded = dict(zip(items, grade(items, self.timeout), strict=True))
-        return votes(self.name, subjects, (graded[one] if isinstance(one, Item) else one for one in found))
+        return [graded[one] if isinstance(one, Item) else one for one in found]
 
     def _item(self, text: str, reference: str | None) -> Item | Verdict:
         """What to compare, or the verdict where there is nothing to compare."""

@@ -14,11 +14,10 @@ import pytest
 from flywheel.errors import EngineError, EngineMissing, RecipeError
 from flywheel.processes import pool
 from flywheel.processes.supervised import leashed
-from flywheel.protocols import Judge
+from flywheel.protocols import Judge, Verdict
 from flywheel.store.schema import SUBJECTS, VOTES
 from judges.rules.math import verify
 from judges.rules.math.verify import Item, MathVerify, grade
-from judges.verdict import Verdict
 from tests import PUBLIC
 from tests.judges.rules.math_forms import rows
 

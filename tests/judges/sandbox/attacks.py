@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
 
+from flywheel.protocols import Verdict
 from judges.sandbox.checker import Item
-from judges.verdict import Verdict
 from tests import ROOT
 
 FOLDERS = (ROOT, Path.home(), Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"), Path("/etc"), Path("/usr/lib"))

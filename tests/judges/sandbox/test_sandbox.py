@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 
 from flywheel.errors import EngineMissing, RecipeError
-from flywheel.protocols import Judge
+from flywheel.protocols import Judge, Verdict
 from flywheel.store.schema import SUBJECTS, VOTES
 from judges.rules.code import UnitTests
 from judges.sandbox import run as sandbox
@@ -24,7 +24,6 @@ from judges.sandbox import seccomp
 from judges.sandbox.checker import Item
 from judges.sandbox.confine import Limits
 from judges.sandbox.run import Isolation, grade, problem, report
-from judges.verdict import Verdict
 from tests import PUBLIC, ROOT
 from tests.bars.sandbox import LIMITS, adopting, survivors, tried, witnesses
 from tests.judges.sandbox.attacks import ATTACKS, HONEST
