@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from flywheel.engines.local import engine as local
-from flywheel.engines.local import logits as draw
+from flywheel.engines.local import next_token as draw
 from flywheel.engines.local.engine import Local, prompt_lengths
 from flywheel.errors import WeightsError
 from flywheel.protocols import Sampling

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flywheel.engines.local import logits
+from flywheel.engines.local import next_token
 from flywheel.engines.local.kv_cache import Rooms, Span, prompt_cache
-from flywheel.engines.local.logits import Array, Stops
+from flywheel.engines.local.next_token import Array, Stops
 from flywheel.engines.penalties import Penalties, needed
 from flywheel.protocols import Sampling
 
@@ -156,7 +156,9 @@ class Batch:
         self._logits[target] = logits[source]
         taken = self._requests[self._next : self._next + len(origin)]
         self._place[rows] = range(self._next, self._next + len(origin))
-        self._stream[rows] = logits.streams([request.seed for request in taken], [request.number for request in taken])
+        self._stream[rows] = next_token.streams(
+            [request.seed for request in taken], [request.number for request in taken]
+        )
         self._limit[rows] = [request.limit for request in taken]
         self._start[rows] = [self._span.end - len(request.prompt) for request in taken]
         self._steps[rows], self._logprob[rows] = 0, 0.0
@@ -166,11 +168,11 @@ class Batch:
 
     def _sample(self) -> "torch.Tensor":
         """Draw a token for every row; finish those that end with it."""
-        uniform = self._network.tensor(logits.uniforms(self._stream, self._steps))
+        uniform = self._network.tensor(next_token.uniforms(self._stream, self._steps))
         penalised = None
         if self._penalties:
             penalised = self._penalties.applied(self._logits, self._network.tensor(self._steps))
-        tokens, logprob = logits.choose(self._logits, self._sampling, uniform, penalised)
+        tokens, logprob = next_token.choose(self._logits, self._sampling, uniform, penalised)
         if self._penalties:
             self._penalties.wrote(tokens)
         newest = tokens.cpu().numpy()

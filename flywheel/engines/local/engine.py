@@ -106,7 +106,7 @@ class Served:
             return ANSWERS.to_frame()
         with self._working() as network:
             from flywheel.engines.local.decode import Request, decode
-            from flywheel.engines.local.logits import Stops
+            from flywheel.engines.local.next_token import Stops
 
             stops = Stops(self._tokenizer, sampling.stop, network.vocabulary, sampling.min_tokens)
             requests = [
