@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flywheel.engines.local import engine as local
+from flywheel.engines.local import network
 from flywheel.engines.local import next_token as draw
 from flywheel.engines.local.engine import Local, prompt_lengths
 from flywheel.errors import WeightsError
@@ -69,7 +69,7 @@ def test_every_architecture_is_greedy_as_transformers_is(
 ) -> None:
     import torch
 
-    monkeypatch.setattr(local, "ROWS_CPU", 5)  # so that rows come and go
+    monkeypatch.setattr(network, "ROWS_CPU", 5)  # so that rows come and go
     model, tokenizer = build(tmp_path, architecture)
     served = Local().load(str(tmp_path))
     answers = served.chat(CHATS, Sampling(temperature=0.0, max_tokens=30), SEEDS)
@@ -88,7 +88,7 @@ def test_a_queue_of_prompts_gives_what_each_prompt_gives_alone(tiny: Path, monke
     chats = [[{"role": "user", "content": "a+b" * (i * 7 % 11)}] for i in range(50)]
     sampling, seeds = Sampling(n=2, max_tokens=100, temperature=0.9, top_p=0.95, stop=("x",)), list(range(50))
     whole = Local().load(str(tiny)).chat(chats, sampling, seeds)
-    monkeypatch.setattr(local, "ROWS_CPU", 7)
+    monkeypatch.setattr(network, "ROWS_CPU", 7)
     queued = Local().load(str(tiny)).chat(chats, sampling, seeds)
     assert queued.drop("logprob").equals(whole.drop("logprob"))
     assert queued["logprob"].to_list() == pytest.approx(whole["logprob"].to_list(), abs=1e-3)

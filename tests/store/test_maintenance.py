@@ -21,7 +21,7 @@ from flywheel.engines.toy.engine import write_weights
 from flywheel.errors import StoreError
 from flywheel.pipeline.loop import spin
 from flywheel.recipe.load import load
-from flywheel.store import maintenance
+from flywheel.store import copies, maintenance
 from flywheel.store.copies import backup, compact
 from flywheel.store.maintenance import REFERENCES, check
 from flywheel.store.schema import APPROVALS, COMPARISONS, HEALTH, KEYS, TABLES
@@ -220,7 +220,7 @@ def test_a_store_that_would_lose_rows_is_not_compacted(home: Path, monkeypatch: 
     path = home / "flywheel.duckdb"
     before = path.read_bytes()
     counts = iter(range(10**6))
-    monkeypatch.setattr(maintenance, "_count", lambda *_: next(counts))
+    monkeypatch.setattr(copies, "_count", lambda *_: next(counts))
     with pytest.raises(StoreError, match="not compacted"):
         compact(Store(path))
     assert path.read_bytes() == before

@@ -156,9 +156,8 @@ class Batch:
         self._logits[target] = logits[source]
         taken = self._requests[self._next : self._next + len(origin)]
         self._place[rows] = range(self._next, self._next + len(origin))
-        self._stream[rows] = next_token.streams(
-            [request.seed for request in taken], [request.number for request in taken]
-        )
+        seeds, numbers = [request.seed for request in taken], [request.number for request in taken]
+        self._stream[rows] = next_token.streams(seeds, numbers)
         self._limit[rows] = [request.limit for request in taken]
         self._start[rows] = [self._span.end - len(request.prompt) for request in taken]
         self._steps[rows], self._logprob[rows] = 0, 0.0
