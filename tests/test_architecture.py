@@ -33,7 +33,7 @@ DOORS = {
     "prefect_ray": ("flows/ray/",),
     "ray": ("flows/ray/",),
     "matplotlib": ("flywheel/report/html.py",),
-    "rich": ("flywheel/report/terminal.py", "flywheel/cli/"),
+    "rich": ("flywheel/report/", "flywheel/cli/"),
     "typer": ("flywheel/cli/", "flows/"),
     "scipy": ("flywheel/stats/", "flywheel/evaluation/paired_test.py"),
 }

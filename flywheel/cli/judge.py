@@ -50,7 +50,7 @@ def check(
     from flywheel.recipe.recipe import DEFAULT_ALARMS
     from flywheel.replay.judge_trial import open_trial
     from flywheel.replay.labelled import read_labelled
-    from flywheel.report.terminal import marked_table
+    from flywheel.report.tables import marked_table
 
     loaded = load(recipe, overrides=(*(settings or ()), *((f"engine={engine}",) if engine else ())))
     labelled, alarms, console = read_labelled(data), loaded.alarms or DEFAULT_ALARMS, Console(highlight=False)
@@ -104,7 +104,7 @@ def health(
     """Show what a run's judges were worth in each iteration, and the alarms that went off."""
     from rich.console import Console
 
-    from flywheel.report.terminal import health_by_iteration
+    from flywheel.report.tables import health_by_iteration
     from flywheel.store.lookup import find_run
 
     store = open_store(home)

@@ -108,7 +108,7 @@ def _show(found: "Replay", examples: int, console: "Console") -> None:
     """The tables, what is to be noted, and some rows."""
     import polars as pl
 
-    from flywheel.report.terminal import table
+    from flywheel.report.tables import table
 
     rows = found.iterations
     changed = rows.filter(~pl.col("same"))

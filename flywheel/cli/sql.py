@@ -89,7 +89,7 @@ def _tell(text: str) -> None:
 def _print(frame: "pl.DataFrame", form: str = "table") -> None:
     from rich.console import Console
 
-    from flywheel.report.terminal import table
+    from flywheel.report.tables import table
 
     if form == "json":
         sys.stdout.write(frame.write_ndjson())

@@ -1,15 +1,16 @@
 """What happens in a run, and what it came to: numbers of the store, for people and for programs."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import polars as pl
 
 from flywheel.errors import StoreError
-from flywheel.evaluation.paired_test import compare, tell
-from flywheel.pipeline.iteration import Progress
 from flywheel.store import queries
 from flywheel.store.store import Store
+
+if TYPE_CHECKING:
+    from flywheel.pipeline.iteration import Progress
 
 Row = dict[str, Any]
 
@@ -21,7 +22,7 @@ class Event(NamedTuple):
     values: Row
 
 
-def events(steps: Iterable[Progress], run: Callable[[], str], store: Callable[[], Store]) -> Iterator[Event]:
+def events(steps: "Iterable[Progress]", run: Callable[[], str], store: Callable[[], Store]) -> Iterator[Event]:
     """What happens in a run. `run` (its id) and `store` are first called when there is a store."""
     last: Progress | None = None
     for progress in steps:
@@ -45,6 +46,8 @@ def progress_rows(store: Store, run: str, iteration: int) -> list[Row]:
 
 def summary(store: Store, run: str) -> Row:
     """What a run came to: its last policy against its first on the same exam, where there are two; in words too."""
+    from flywheel.evaluation.paired_test import compare, tell  # numpy, which `status` has no use for
+
     decided, row = queries.decisions(store, run), queries.row(store, "runs", run)
     assert row is not None, f"run {run} has no row"
     if decided.is_empty():

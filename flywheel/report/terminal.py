@@ -10,24 +10,15 @@ from typing import NamedTuple
 
 import polars as pl
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
-from rich.table import Table
-from rich.text import Text
 
 from flywheel.processes.run_lock import going_on
 from flywheel.report.summary import Event, Row
+from flywheel.report.tables import ALARM, say
 from flywheel.store import evidence, queries
 from flywheel.store.lookup import meant
 from flywheel.store.store import Store
-
-ROWS = 200
-"""Rows that a table shows; all of them are to be had as CSV or JSON."""
-LONG = 300
-"""Characters of a cell that a table shows."""
-PIPED_WIDTH = 200
-ALARM = {"red": "bold red", "yellow": "yellow"}
 
 SQL_EXAMPLES = (
     'flywheel sql "from progress"',
@@ -92,14 +83,14 @@ def lines(happening: Iterable[Event], console: Console, quiet: bool) -> None:
             elif kind == "end":
                 break
             elif not quiet and kind == "step" and values["note"]:
-                _say(console, f"{values['step']}: {values['note']}", "dim")
+                say(console, f"{values['step']}: {values['note']}", "dim")
             elif not quiet and kind == "iteration":
                 _iteration(console, values, headed)
                 headed = True
-    _say(console, values["sentence"], "bold")
+    say(console, values["sentence"], "bold")
     if not quiet:
-        _say(console, f"Every row of it is in {values['store']}. Ask it:", "")
-        _say(console, "\n".join(f"  {example}" for example in SQL_EXAMPLES), "cyan")
+        say(console, f"Every row of it is in {values['store']}. Ask it:", "")
+        say(console, "\n".join(f"  {example}" for example in SQL_EXAMPLES), "cyan")
 
 
 def _move(bars: Bars, values: Row) -> None:
@@ -115,9 +106,9 @@ def _move(bars: Bars, values: Row) -> None:
 
 def _iteration(console: Console, row: Row, headed: bool) -> None:
     if not headed:
-        _say(console, "  ".join(column.title.rjust(column.width) for column in COLUMNS), "bold")
+        say(console, "  ".join(column.title.rjust(column.width) for column in COLUMNS), "bold")
     style = {"promote": "green", "roll back": "red"}.get(str(row.get("decision")), "yellow")
-    _say(console, "  ".join(column.cell(row).rjust(column.width) for column in COLUMNS), style)
+    say(console, "  ".join(column.cell(row).rjust(column.width) for column in COLUMNS), style)
     for note in (row.get("notes") or "").splitlines():
         _note(console, " " * 11, note)
 
@@ -130,17 +121,17 @@ def overview(store: Store, console: Console) -> None:
         named = f"  this is what the name {run['name']} means" if _stands_for(alike, run["id"]) else ""
         goes_on = f"  goes on{going[run['id']].who}" if run["id"] in going else ""
         head = f"{run['name']}  {run['id']}  begun {run['begun']:%Y-%m-%d %H:%M} UTC"
-        _say(console, head + goes_on + named, "bold")
+        say(console, head + goes_on + named, "bold")
         mine = rows.filter(pl.col("run") == run["id"]).to_dicts()
         for position, row in enumerate(mine):
             _iteration(console, row, headed=position > 0)
         decided = queries.decisions(store, run["id"])
-        _say(console, f"{decided['reason'][-1] if len(decided) else 'nothing is decided yet'}\n", "dim")
+        say(console, f"{decided['reason'][-1] if len(decided) else 'nothing is decided yet'}\n", "dim")
     for id, (name, who) in going.items():
         if id not in runs["id"]:
-            _say(console, f"{name}  {id}  starts{who}: nothing is made yet", "bold")
+            say(console, f"{name}  {id}  starts{who}: nothing is made yet", "bold")
     if runs.is_empty() and not going:
-        _say(console, f"{store.path} holds no run: one is there as soon as it has made something", "")
+        say(console, f"{store.path} holds no run: one is there as soon as it has made something", "")
 
 
 def _stands_for(alike: pl.DataFrame, run: str) -> bool:
@@ -148,53 +139,4 @@ def _stands_for(alike: pl.DataFrame, run: str) -> bool:
 
 
 def _note(console: Console, before: str, note: str) -> None:
-    _say(console, before + note, ALARM["red" if note.startswith("red") else "yellow"])
-
-
-def _say(console: Console, text: str, style: str) -> None:
-    console.print(Text(text, style), soft_wrap=True)
-
-
-def table(frame: pl.DataFrame, console: Console) -> None:
-    """Print a frame; long cells and many rows are cut, and it says so."""
-    shown = Table(*(escape(name) for name in frame.columns), row_styles=("", "dim"))
-    for row in frame.head(ROWS).iter_rows():
-        shown.add_row(*(Text(_cell(value)) for value in row))
-    _wide(console).print(shown)
-    if len(frame) > ROWS:
-        console.print(f"{ROWS} of {len(frame)} rows; --csv or --json gives all of them")
-
-
-def marked_table(rows: list[Row], console: Console) -> None:
-    """Print HEALTH with `alarm`, its colour or None, and `line`, which one was crossed or kept, or None."""
-    shown = Table("judge", "measure", "value", "95% interval", "n", "line")
-    for row in rows:
-        interval = "" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
-        value = "-" if row["value"] is None else f"{row['value']:.3f}"
-        line = f"{row['alarm']} alarm: {row['line']}" if row["alarm"] else row["line"] or ""
-        cells = (row["judge"], row["measure"], value, interval, str(row["n"]), line)
-        shown.add_row(*map(Text, cells), style=ALARM.get(row["alarm"], "green" if row["line"] else ""))
-    _wide(console).print(shown)
-
-
-def health_by_iteration(health: pl.DataFrame, progress: pl.DataFrame, console: Console) -> None:
-    """Print the rows of `judge_health` of a run with a column for each iteration, and its alarms."""
-    interval = pl.format("{} ({} to {})", *(pl.col(name).round(3) for name in ("value", "low", "high")))
-    told = health.with_columns(told=pl.coalesce(interval, pl.col("value").round(3).cast(pl.String), pl.lit("-")))
-    wide = told.pivot("iteration", index=["judge", "measure"], values="told", maintain_order=True)
-    table(wide.rename({name: f"iteration {name}" for name in wide.columns[2:]}), console)
-    for row in progress.drop_nulls("notes").iter_rows(named=True):
-        _say(
-            console, "\n".join(f"iteration {row['iteration']}: {note}" for note in row["notes"].splitlines()), "yellow"
-        )
-
-
-def _wide(console: Console) -> Console:
-    if not console.is_terminal:
-        console.width = PIPED_WIDTH  # there is no screen to fit
-    return console
-
-
-def _cell(value: object) -> str:
-    text = "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= LONG else text[:LONG] + "…"
+    say(console, before + note, ALARM["red" if note.startswith("red") else "yellow"])

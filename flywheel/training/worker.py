@@ -19,7 +19,7 @@ import polars as pl
 
 from flywheel.errors import FlywheelError, TrainingError
 from flywheel.training import plan as plans
-from flywheel.training import preference, reward, sft
+from flywheel.training.kinds import preference, reward, sft
 from flywheel.training.network import adapter, load
 from flywheel.training.plan import Spec, Task
 from flywheel.training.result import finish

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flywheel.training.losses import orpo, simpo, without_reference
+from flywheel.training.kinds.losses import orpo, simpo, without_reference
 from flywheel.training.plan import Plan, Spec, Task, arguments
 from flywheel.training.settings import Dpo, Kto, Orpo, SimPo
 

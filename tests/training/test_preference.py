@@ -26,8 +26,8 @@ from flywheel.store.store import Store
 from flywheel.training import run as training
 from flywheel.training import worker as child
 from flywheel.training.fit import check
+from flywheel.training.kinds.preference import labelled
 from flywheel.training.plan import Spec, check_options
-from flywheel.training.preference import labelled
 from flywheel.training.rows import mismatched
 from flywheel.training.run import Job, metrics, train
 from flywheel.training.settings import Dpo, Kto, Lora, Orpo, Reward, Sft, SimPo, Train, Training

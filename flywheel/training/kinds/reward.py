@@ -6,8 +6,8 @@ import polars as pl
 
 from flywheel.engines.local.reward_model import conversations
 from flywheel.training import plan as plans
+from flywheel.training.kinds.preference import lengths
 from flywheel.training.plan import Spec, Task
-from flywheel.training.preference import lengths
 from flywheel.training.result import CANARY_TOKENS
 from flywheel.training.rows import thoughtless
 from flywheel.training.settings import Reward

@@ -7,7 +7,7 @@ import polars as pl
 
 from flywheel.errors import TrainingError
 from flywheel.training import plan as plans
-from flywheel.training.losses import without_reference
+from flywheel.training.kinds.losses import without_reference
 from flywheel.training.network import network
 from flywheel.training.plan import Spec, Task
 from flywheel.training.result import CANARY_TOKENS
