@@ -19,9 +19,10 @@ import pytest
 from flywheel.checkpoints import weights
 from flywheel.errors import TrainingError, WeightsError
 from flywheel.store.schema import EXAMPLES, METRICS
-from flywheel.training import fit, sft
+from flywheel.training import fit
 from flywheel.training import run as training
 from flywheel.training import worker as child
+from flywheel.training.kinds import sft
 from flywheel.training.network import load
 from flywheel.training.plan import Spec, planned
 from flywheel.training.rows import IGNORED, encode, end_of_turn, order, stop_tokens, thoughtless
