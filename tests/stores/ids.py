@@ -9,14 +9,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from flywheel.load import load, shipped
+from flywheel.tables import content_id
+from flywheel.turn import Turn, exam_id, run_id
+
 from flywheel.errors import FlywheelError
-from flywheel.identity import describe, named
-from flywheel.pipeline.examine import exam_id
-from flywheel.pipeline.iteration import Turn, run_id
-from flywheel.recipe.load import load, shipped
-from flywheel.recipe.recipe import Recipe
-from flywheel.store.ids import content_id
-from flywheel.training.settings import Scratch
+from flywheel.recipe import Recipe, Scratch, describe, named
 
 
 def write_ids(path: Path) -> None:

@@ -90,7 +90,7 @@ def main(names: Sequence[str]) -> int:
 
 def make(made: Made, folder: Path) -> None:
     """Lay the files out, and give the commands there."""
-    from flywheel.engines.toy.engine import write_weights
+    from flywheel.engines.toy import write_weights
 
     shutil.copytree(RECIPES, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     write_weights(folder / WEIGHTS, 0.5, 1)
@@ -115,15 +115,15 @@ def command_of(made: Made, command: str) -> int:
         words = [made.recipe, *(part for setting in made.settings for part in ("--set", setting)), *words]
         if "--iterations" not in words:
             words += ["--iterations", "2"]
-    return subprocess.run([sys.executable, "-m", "flywheel.cli.app", verb, *words, "--home", HOME]).returncode
+    return subprocess.run([sys.executable, "-m", "flywheel.cli", verb, *words, "--home", HOME]).returncode
 
 
 def stop(made: Made, step: str, iteration: int) -> int:
     """Turn the wheel until a step has stored its first batch, and go away."""
     from functools import partial
 
-    from flywheel.pipeline.loop import spin
-    from flywheel.recipe.load import load
+    from flywheel.load import load
+    from flywheel.steps import spin
 
     wheel: Any = spin(partial(load, made.recipe, overrides=made.settings), Path(HOME))
     next(at for at in wheel if (at.step, at.iteration) == (step, iteration))
@@ -133,10 +133,11 @@ def stop(made: Made, step: str, iteration: int) -> int:
 
 def build(made: Made) -> int:
     """Build the model that the recipe starts from, and let the toy serve it."""
-    from flywheel.identity import describe
-    from flywheel.pipeline.checkpoints import build_scratch
-    from flywheel.recipe.load import load
-    from flywheel.store.ids import content_id
+    from flywheel.learn import build_scratch
+    from flywheel.load import load
+    from flywheel.tables import content_id
+
+    from flywheel.recipe import describe
 
     base: Any = load(made.recipe).base
     folder = Path(HOME) / "checkpoints" / content_id("scratch", describe(base))
