@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from filters.text_filters import Cap, Finished
 from flows.recipes import quickstart
-from flywheel.recipe.recipe import Gate
+from flywheel import Gate
 
 recipe = replace(
     quickstart.recipe,

@@ -16,8 +16,7 @@ from pathlib import Path
 
 from data.files import Hub
 from flows.recipes import rest_em
-from flywheel.protocols import Sampling
-from flywheel.recipe.recipe import Exam
+from flywheel import Exam, Sampling
 
 TEMPLATE = Path(__file__).with_name("gsm8k.txt").read_text(encoding="utf-8")
 train = Hub("openai/gsm8k", split="train", config="main", reference_after="####", template=TEMPLATE)

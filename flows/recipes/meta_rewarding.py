@@ -14,9 +14,7 @@ from filters.pairs import MaxMin, RhoTiers
 from filters.score_filters import MostDisputed
 from filters.text_filters import Distinct
 from flows.recipes import self_rewarding
-from flywheel.protocols import Asked, Sampling
-from flywheel.recipe.recipe import Meta, Recipe, WarmStart
-from flywheel.training.settings import Dpo, Sft
+from flywheel import Asked, Dpo, Meta, Recipe, Sampling, Sft, WarmStart
 from judges.models.pairwise import META, Duel
 from judges.models.rubric import Rubric
 

@@ -12,7 +12,7 @@ from filters.score_filters import MostDisputed, ScoreGap
 from filters.text_filters import Finished
 from flows.recipes.self_rewarding_lab import duel
 from flows.recipes.self_rewarding_lab import recipe as self_rewarding
-from flywheel.recipe.recipe import Meta, Recipe
+from flywheel import Meta, Recipe
 
 RHO = {1: 0.0, 2: 0.32, 3: 0.32}
 meta = Meta(keep=(Finished(), ScoreGap(2.0), MostDisputed()), judge=duel, pick=MaxMin())

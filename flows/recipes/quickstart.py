@@ -9,9 +9,7 @@ from data.procedural import SUMS, WORDS, Procedural, Worked
 from filters.completions import Completions
 from filters.score_filters import Correct
 from filters.text_filters import Cap, Finished
-from flywheel.protocols import Sampling
-from flywheel.recipe.recipe import Exam, Gate, Recipe, WarmStart
-from flywheel.training.settings import Scratch, Sft
+from flywheel import Exam, Gate, Recipe, Sampling, Scratch, Sft, WarmStart
 from judges.rules.reasoning_gym import Gym
 
 families = (SUMS, WORDS)

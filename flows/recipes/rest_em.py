@@ -11,9 +11,7 @@ from data.files import Hub
 from filters.completions import Completions
 from filters.score_filters import Correct
 from filters.text_filters import Cap, Finished
-from flywheel.protocols import Sampling
-from flywheel.recipe.recipe import Exam, Gate, Recipe
-from flywheel.training.settings import Sft
+from flywheel import Exam, Gate, Recipe, Sampling, Sft
 from judges.rules.math.verify import MathVerify
 
 TEMPLATE = Path(__file__).with_name("rest_em.txt").read_text(encoding="utf-8")  # four worked examples

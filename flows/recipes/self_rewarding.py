@@ -17,9 +17,7 @@ from data.graded import Together
 from data.human import Answered, Oasst
 from data.self_instruct import SelfInstruct
 from filters.pairs import MaxMin
-from flywheel.protocols import Asked, Sampling
-from flywheel.recipe.recipe import Exam, Gate, Recipe, WarmStart
-from flywheel.training.settings import Dpo, Sft
+from flywheel import Asked, Dpo, Exam, Gate, Recipe, Sampling, Sft, WarmStart
 from judges.models.likelihood import Options
 from judges.models.rubric import Rubric
 

@@ -11,9 +11,7 @@ from data.procedural import SUMS, Procedural, Worked
 from filters.pairs import MaxMin
 from filters.score_filters import ScoreGap
 from filters.text_filters import Finished
-from flywheel.protocols import Asked, Sampling
-from flywheel.recipe.recipe import Exam, Gate, Recipe, WarmStart
-from flywheel.training.settings import Dpo, Scratch, Sft
+from flywheel import Asked, Dpo, Exam, Gate, Recipe, Sampling, Scratch, Sft, WarmStart
 from judges.models.pairwise import Duel
 from judges.models.rubric import Rubric
 from judges.rules.reasoning_gym import Gym

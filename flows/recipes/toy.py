@@ -12,10 +12,8 @@ import polars as pl
 from filters.completions import Completions
 from filters.score_filters import Correct
 from filters.text_filters import Cap
-from flywheel.protocols import Sampling
-from flywheel.recipe.recipe import Exam, Gate, Recipe
+from flywheel import Exam, Gate, Recipe, Sampling, Sft
 from flywheel.store.schema import prompts_frame
-from flywheel.training.settings import Sft
 from judges.rules.answers import Numeric
 
 

@@ -28,12 +28,10 @@ from data.files import Jsonl
 from filters.completions import Completions
 from filters.score_filters import Correct
 from filters.text_filters import Cap, Distinct, Finished
-from flywheel.protocols import Sampling
-from flywheel.recipe.recipe import Exam, Gate, Recipe, WarmStart
+from flywheel import Exam, Gate, Recipe, Sampling, Sft, WarmStart
 from flywheel.store.ids import generation_id, prompt_id
 from flywheel.store.schema import SUBJECTS, WORKED
 from flywheel.store.store import Store
-from flywheel.training.settings import Sft
 from judges.rules.math.verify import MathVerify
 
 DATA = Path(os.environ.get("FLYWHEEL_TEST_DATA", Path(__file__).parents[2].parent / "shared" / "data")) / "gsm8k"

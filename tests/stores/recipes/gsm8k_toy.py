@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from toys import WEIGHTS, short
 
-from flywheel.recipe.load import load
+from flywheel import load
 
 shipped = load("gsm8k")
 recipe = replace(

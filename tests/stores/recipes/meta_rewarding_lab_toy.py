@@ -5,8 +5,7 @@ from dataclasses import replace
 from self_rewarding_lab_toy import duel
 from self_rewarding_lab_toy import recipe as self_rewarding
 
-from flywheel.recipe.load import load
-from flywheel.recipe.recipe import Recipe
+from flywheel import Recipe, load
 
 
 def recipe(iteration: int) -> Recipe:

@@ -2,7 +2,7 @@
 
 from self_rewarding_toy import at
 
-from flywheel.recipe.recipe import Recipe
+from flywheel import Recipe
 
 
 def recipe(iteration: int) -> Recipe:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from toys import WEIGHTS, easy, short
 
-from flywheel.recipe.load import load
+from flywheel import load
 
 shipped = load("quickstart")
 assert shipped.warm_start

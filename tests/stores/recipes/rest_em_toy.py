@@ -5,7 +5,7 @@ from dataclasses import replace
 from toys import WEIGHTS, short
 
 from data.files import Jsonl
-from flywheel.recipe.load import load
+from flywheel import load
 
 shipped = load("rest-em")
 template = shipped.prompts.template

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from quickstart_toy import recipe as quickstart
 
-from flywheel.recipe.load import load
+from flywheel import load
 
 shipped = load("quickstart")
 assert quickstart.warm_start

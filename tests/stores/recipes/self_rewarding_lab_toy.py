@@ -5,7 +5,7 @@ from dataclasses import replace
 from toy_pairs import ToyDpo
 from toys import WEIGHTS, easy, short
 
-from flywheel.recipe.load import load
+from flywheel import load
 
 GRADE = """Grade it.
 === question {mark} ===

@@ -8,8 +8,7 @@ from toys import WEIGHTS, short
 from data.files import Jsonl
 from data.graded import Together
 from data.human import Answered, Oasst
-from flywheel.recipe.load import load
-from flywheel.recipe.recipe import Recipe
+from flywheel import Recipe, load
 
 people = Oasst(messages=Jsonl("people.jsonl"))
 held_out = Oasst(messages=Jsonl("held_out.jsonl"))

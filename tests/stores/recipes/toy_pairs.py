@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from flywheel.training.settings import Dpo
+from flywheel import Dpo
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from flywheel.training.settings import Sft
+from flywheel import Sft
 
 WEIGHTS = "toy-weights"
 """A folder beside the recipe."""
