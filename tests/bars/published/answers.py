@@ -34,7 +34,8 @@ class Cell(NamedTuple):
 def right(judge: Judge, pairs: list[tuple[str, str]]) -> list[bool]:
     """Which texts the judge holds to be right; what it cannot read is not."""
     subjects = pl.DataFrame(pairs, schema={"text": pl.String, "reference": pl.String}, orient="row")
-    votes = judge.read(subjects.with_columns(generation=pl.int_range(pl.len()).cast(pl.String)), None)
+    named = subjects.with_columns(generation=pl.int_range(pl.len()).cast(pl.String), meta=pl.lit(None, pl.String))
+    votes = judge.read(named, None)
     return [score == 1 for score in votes["score"]]
 
 
