@@ -366,7 +366,7 @@ RECIPE = """
 from dataclasses import replace
 from data.self_instruct import SelfInstruct
 from flows.recipes.toy import recipe as toy
-from flywheel import propose
+from flywheel.pipeline import propose
 from flywheel import BASE, Asked, Gate, Sampling
 propose.QUESTIONS = 4
 model = Asked(weights=BASE, sampling=Sampling(temperature=0.8, max_tokens=256))

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 NAMES = ("filters", "judges", "data", "flows")
 RECIPE = """
 from dataclasses import replace
-from filters.score_filters import Cap
+from filters.text_filters import Cap
 from flows.recipes.toy import recipe as toy
 from flows.recipes.toy import Sums
 recipe = replace(toy, name="mine", base="weights", prompts=Sums(side=4, first=0, last=4), keep=(*toy.keep, Cap(1)),

@@ -19,7 +19,7 @@ RECIPE = """
 
     import polars as pl
 
-    from filters.score_filters import Cap
+    from filters.text_filters import Cap
     from flows.recipes.toy import Sums, recipe as toy
     from flywheel.store.schema import VOTES
 

@@ -26,7 +26,7 @@ ROW = pl.DataFrame([("c", 1, "loss", 0.5)], schema=METRICS, orient="row")
 WRITER = """
 import sys
 import polars as pl
-from flywheel import lock
+from flywheel.store import lock
 from flywheel.store.store import Store
 from flywheel.store.schema import METRICS
 lock.PATIENCE = float(sys.argv[2])
