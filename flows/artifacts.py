@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
-from flywheel.pipeline.iteration import Turn
+from flywheel.pipeline.iteration import Iteration
 from flywheel.report import html
 from flywheel.store import evidence, queries
 from flywheel.store.store import Store
@@ -71,33 +71,33 @@ def table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def show_iteration(turn: Turn) -> None:
+def show_iteration(iteration: Iteration) -> None:
     """Artifacts of an iteration that is decided."""
-    name, store = turn.recipe.name, turn.store
-    progress = store.sql("from progress where run = $run", {"run": turn.run}).select(SHOWN)
+    name, store = iteration.recipe.name, iteration.store
+    progress = store.sql("from progress where run = $run", {"run": iteration.run}).select(SHOWN)
     what = "Each iteration: the exam, and what it took. `difference` is to the incumbent, with its 95% interval."
     create_table_artifact(_rows(progress), key=key(name, "progress"), description=what)
-    create_markdown_artifact(exam(turn), key=key(name, "exam"))
-    lost = store.sql("from funnel where run = $run and iteration = $at", {"run": turn.run, "at": turn.number})
+    create_markdown_artifact(exam(iteration), key=key(name, "exam"))
+    lost = store.sql("from funnel where run = $run and iteration = $at", {"run": iteration.run, "at": iteration.number})
     if len(lost):
-        what = f"Iteration {turn.number}: the answers that each filter got and let through, and why it dropped others."
+        what = "the answers that each filter got and let through, and why it dropped others."
         rows = _rows(lost.select("filter", "rows_in", "rows_out", "reason"))
-        create_table_artifact(rows, key=key(name, "funnel"), description=what)
-    if len(samples := evidence.beside(store, turn.id, SAMPLES)):
-        create_markdown_artifact(answers(turn.number, samples), key=key(name, "answers"))
+        create_table_artifact(rows, key=key(name, "funnel"), description=f"Iteration {iteration.number}: {what}")
+    if len(samples := evidence.beside(store, iteration.id, SAMPLES)):
+        create_markdown_artifact(answers(iteration.number, samples), key=key(name, "answers"))
 
 
-def exam(turn: Turn) -> str:
+def exam(iteration: Iteration) -> str:
     """The exam of an iteration and what was decided, in Markdown."""
-    decision = queries.decisions(turn.store, turn.run).filter(number=turn.number).row(0, named=True)
-    parts = [f"## Iteration {turn.number}: {decision['decision']}", plain(str(decision["reason"]), 2000)]
+    decision = queries.decisions(iteration.store, iteration.run).filter(number=iteration.number).row(0, named=True)
+    parts = [f"## Iteration {iteration.number}: {decision['decision']}", plain(str(decision["reason"]), 2000)]
     if decision["difference"] is not None:
         interval = f"{100 * decision['low']:+.1f} to {100 * decision['high']:+.1f}"
         points = (f"{100 * decision['difference']:+.1f}", interval, f"{decision['p']:.2g}")
         names = ("solved", "points to the incumbent", "95% interval", "p", "gained", "lost")
         row = (f"{decision['score']:.3f}", *points, decision["gained"], decision["lost"])
         parts += [table(names, [row])]
-        parts += flips(turn.store, decision["candidate"], decision["incumbent"], decision["exam"])
+        parts += flips(iteration.store, decision["candidate"], decision["incumbent"], decision["exam"])
     return "\n\n".join(parts)
 
 

@@ -112,7 +112,7 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", help="Only the last line.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object per step and iteration.")] = False,
 ) -> None:
-    """Turn the wheel. What is in the store is not made again, so the same command goes on where it stopped."""
+    """Run the loop. What is in the store is not made again, so the same command goes on where it stopped."""
     from flywheel.recipe.load import load
     from flywheel.recipe.runs import fresh_seed, run_in
 
@@ -131,16 +131,16 @@ def run(
 
 
 def _spin(recipe_at: "Callable[[int], Recipe]", home: Path, iterations: int | None, quiet: bool, as_json: bool) -> None:
-    """Turn the wheel, and show it."""
+    """Run the loop, and show it."""
     from rich.console import Console
 
-    from flywheel.pipeline.loop import spin
+    from flywheel.pipeline.loop import iterate
     from flywheel.recipe.runs import run_in
     from flywheel.report.summary import events
     from flywheel.report.terminal import json_lines, lines
 
-    spinning = cast("Generator[Progress, None, None]", spin(recipe_at, home, iterations=iterations))
-    with contextlib.closing(spinning) as steps:  # ends the engine's processes, whatever happens here
+    iterating = cast("Generator[Progress, None, None]", iterate(recipe_at, home, iterations=iterations))
+    with contextlib.closing(iterating) as steps:  # ends the engine's processes, whatever happens here
         happening = events(steps, lambda: run_in(recipe_at, open_store(home)), partial(open_store, home))
         if as_json:
             json_lines(happening, quiet)

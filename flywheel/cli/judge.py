@@ -75,7 +75,7 @@ def _judge(trial: "Trial", console: "Console", shown: bool) -> None:
 
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True, disable=not shown) as bars:
-        total, judges = len(trial.prompts), trial.turn.titles(trial.turn.recipe.judges)
+        total, judges = len(trial.prompts), trial.iteration.titles(trial.iteration.recipe.judges)
         tasks = {title: bars.add_task(name, total=total) for title, name in judges.items()}
         for name, done in trial.judge():
             bars.update(tasks[name], completed=done)

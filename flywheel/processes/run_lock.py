@@ -1,4 +1,4 @@
-"""One process at a time turns a run's wheel: a lock that the kernel frees when its process ends, whatever ends it."""
+"""One process at a time goes on with a run: a lock that the kernel frees when its process ends, whatever ends it."""
 
 import contextlib
 import fcntl
@@ -35,7 +35,7 @@ def alone(home: Path, run: str, name: str) -> Iterator[None]:
 
 
 class Going(NamedTuple):
-    """A run whose wheel turns at this moment: its name, and in words who turns it."""
+    """A run that a process goes on with at this moment: its name, and in words which one."""
 
     name: str
     who: str

@@ -30,11 +30,11 @@ ORDER = ("warm_start", "propose", "sample", "judge", "select", "train", "examine
 DRIVER = """
 import sys, functools, pathlib
 from flywheel.recipe.load import load
-from flywheel.pipeline.loop import spin
+from flywheel.pipeline.loop import iterate
 recipe, home, iterations, *overrides = sys.argv[1:]
 at = functools.partial(load, recipe, overrides=tuple(overrides))
 print("ready", flush=True)
-for p in spin(at, pathlib.Path(home), iterations=int(iterations)):
+for p in iterate(at, pathlib.Path(home), iterations=int(iterations)):
     print(p.iteration, p.step, p.done, p.total, flush=True)
 """
 

@@ -19,7 +19,7 @@ from flows.recipes.toy import recipe as toy
 from flywheel.engines.toy.engine import write_weights
 from flywheel.errors import RecipeError, SourceError
 from flywheel.pipeline import propose
-from flywheel.pipeline.loop import spin
+from flywheel.pipeline.loop import iterate
 from flywheel.preflight.recipe import check
 from flywheel.protocols import BASE, Asked, Sampling
 from flywheel.recipe.recipe import Recipe
@@ -315,7 +315,7 @@ def writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
 
 def spun(recipe: Recipe, home: Path, step: str | None = None) -> Store:
     """The store after the run, or after the first thing that `step` stored."""
-    for progress in spin(lambda iteration: recipe, home):
+    for progress in iterate(lambda iteration: recipe, home):
         if progress.step == step:
             break
     return Store(home / "flywheel.duckdb")
@@ -351,13 +351,13 @@ def test_a_run_that_stops_after_any_round_ends_with_the_same_rows(writing: Recip
     spun(writing, tmp_path / "calm")
     rounds = 0
     for _ in range(20):  # one stored thing more each time, then away
-        wheel = spin(lambda iteration: writing, tmp_path / "stormy")
-        stopped = next(wheel)
+        steps = iterate(lambda iteration: writing, tmp_path / "stormy")
+        stopped = next(steps)
         rounds += stopped.step == "propose"
         if stopped.step == "sample":
-            list(wheel)
+            list(steps)
             break
-        wheel.close()
+        steps.close()
     assert rounds > 2 and differences(tmp_path / "calm", tmp_path / "stormy") == []
 
 

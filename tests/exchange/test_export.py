@@ -18,7 +18,7 @@ from flywheel.errors import FlywheelError, StoreError, WeightsError
 from flywheel.exchange.export import export_checkpoint, export_dataset, trl_rows
 from flywheel.exchange.importing import import_files
 from flywheel.exchange.markup import fenced, words
-from flywheel.pipeline.loop import spin
+from flywheel.pipeline.loop import iterate
 from flywheel.recipe.load import load
 from flywheel.store import maintenance
 from flywheel.store.schema import CHECKPOINTS, DATASETS, EXAMPLES, EXAMS, GRADES, now
@@ -166,7 +166,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("home")
     base = write_weights(place / "base", 0.3, 1)
     settings = (f"base={base}", "exam.prompts.side=2", "prompts.side=4", "iterations=1")
-    for _ in spin(functools.partial(load, "toy", overrides=settings), place / "runs"):
+    for _ in iterate(functools.partial(load, "toy", overrides=settings), place / "runs"):
         pass
     return place / "runs"
 

@@ -18,7 +18,7 @@ from filters.text_filters import Distinct
 from flows.recipes import meta_rewarding, self_rewarding
 from flows.recipes.toy import ToyTraining
 from flywheel.engines.toy.engine import write_weights
-from flywheel.pipeline.loop import spin
+from flywheel.pipeline.loop import iterate
 from flywheel.preflight.recipe import check, check_all
 from flywheel.protocols import BASE, POLICY, Asked, Sampling
 from flywheel.recipe.load import load, shipped
@@ -215,7 +215,7 @@ def test_with_local_data_the_recipe_of_every_iteration_is_sound(name: str, tmp_p
 @pytest.mark.parametrize(("name", "count"), [("self-rewarding", 24), ("meta-rewarding", 10)])
 def test_a_whole_run_makes_its_pairs(name: str, count: int, tmp_path: Path) -> None:
     at = locally(name, tmp_path, count)
-    for _ in spin(at, tmp_path / "home"):
+    for _ in iterate(at, tmp_path / "home"):
         pass
     store = Store(tmp_path / "home" / "flywheel.duckdb")
     trained = store.sql("""

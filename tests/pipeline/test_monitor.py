@@ -1,4 +1,4 @@
-"""Judges are measured while the wheel turns: what is stored of them, and what an alarm does. On the toy engine."""
+"""Judges are measured while the loop runs: what is stored of them, and what an alarm does. On the toy engine."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from flywheel.engines.toy.engine import write_weights
 from flywheel.errors import HealthAlarm, RecipeError
 from flywheel.health.measures import MEASURES
 from flywheel.identity import title
-from flywheel.pipeline.loop import spin
+from flywheel.pipeline.loop import iterate
 from flywheel.pipeline.monitor import truth
 from flywheel.preflight.recipe import check
 from flywheel.protocols import BASE, AnyJudge, Asked, Sampling, Scaled, Verdict
@@ -46,7 +46,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recipe]:
 
 
 def turned(recipe: Recipe, home: Path) -> Store:
-    list(spin(lambda iteration: recipe, home))
+    list(iterate(lambda iteration: recipe, home))
     return Store(home / "flywheel.duckdb")
 
 
@@ -297,9 +297,9 @@ def test_a_judge_with_weights_of_its_own_is_asked_whether_it_prefers_its_own_ans
 @pytest.mark.slow
 def test_a_killed_judge_step_measures_the_same(recipe: Recipe, store: Store, tmp_path: Path) -> None:
     while True:
-        wheel = spin(lambda iteration: recipe, tmp_path)
-        if next(wheel, None) is None:
+        steps = iterate(lambda iteration: recipe, tmp_path)
+        if next(steps, None) is None:
             break
-        wheel.close()
+        steps.close()
     stormy = Store(tmp_path / "flywheel.duckdb").sql("from health")
     assert stormy.schema == HEALTH and stormy.equals(store.sql("from health"))

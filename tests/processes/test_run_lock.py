@@ -1,4 +1,4 @@
-"""A run's wheel is turned by one process at a time."""
+"""One process at a time goes on with a run."""
 
 import os
 import signal

@@ -24,7 +24,7 @@ from flywheel.cli.app import app
 from flywheel.cli.replay import plain
 from flywheel.engines.toy.engine import write_weights
 from flywheel.errors import FlywheelError, RecipeError, StoreError
-from flywheel.pipeline.loop import spin
+from flywheel.pipeline.loop import iterate
 from flywheel.protocols import Asked, Sampling
 from flywheel.recipe.recipe import Meta, Recipe
 from flywheel.replay.difference import ROWS, Side, difference, matched, nobody_knows
@@ -72,7 +72,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
 def turned(small: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The home of a run of two iterations with everything in it. Nothing here may change it."""
     home = tmp_path_factory.mktemp("turned")
-    for _ in spin(lambda iteration: small, home):
+    for _ in iterate(lambda iteration: small, home):
         pass
     return home
 
@@ -84,9 +84,9 @@ def selected(recipe: Recipe, home: Path) -> Path:
 
 def until(step: str, iteration: int, recipe: Recipe, home: Path) -> Path:
     """The home, with a run that is stopped as soon as it has stored something of a step."""
-    wheel = spin(lambda number: recipe, home)
-    next(at for at in wheel if (at.step, at.iteration) == (step, iteration))
-    wheel.close()  # type: ignore[attr-defined]
+    steps = iterate(lambda number: recipe, home)
+    next(at for at in steps if (at.step, at.iteration) == (step, iteration))
+    steps.close()  # type: ignore[attr-defined]
     return home
 
 

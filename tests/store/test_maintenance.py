@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from flywheel.cli.app import app
 from flywheel.engines.toy.engine import write_weights
 from flywheel.errors import StoreError
-from flywheel.pipeline.loop import spin
+from flywheel.pipeline.loop import iterate
 from flywheel.recipe.load import load
 from flywheel.store import maintenance
 from flywheel.store.copies import backup, compact
@@ -61,7 +61,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FLYWHEEL_TOY_WEIGHTS", str(write_weights(home / "weights", 0.3, 1)))
-        list(spin(functools.partial(load, "toy", overrides=SMALL), home, iterations=1))
+        list(iterate(functools.partial(load, "toy", overrides=SMALL), home, iterations=1))
     store = Store(home / "flywheel.duckdb")
     answers = store.sql("select id from generations order by id limit 2")["id"]
     run = store.sql("select id from runs").item()

@@ -16,7 +16,7 @@ from flywheel.checkpoints.canary import same_shape
 from flywheel.engines.table import open_engine
 from flywheel.engines.toy.engine import write_weights
 from flywheel.errors import EngineError, PromptTooLong, RecipeError, TrainingError, WeightsError
-from flywheel.pipeline.loop import spin
+from flywheel.pipeline.loop import iterate
 from flywheel.preflight.recipe import check as check_recipe
 from flywheel.protocols import Sampling
 from flywheel.recipe.load import load
@@ -302,7 +302,7 @@ def test_the_store_knows_the_reference(
     sizes = ("iterations=2", "prompts.side=4", "exam.prompts.side=2", "gate.promote=always")
     small = load("toy", overrides=sizes)
     recipe = dataclasses.replace(small, keep=(), pick=RightOverWrong(), train=settings, init_from=init_from)
-    list(spin(lambda _: recipe, tmp_path))
+    list(iterate(lambda _: recipe, tmp_path))
     made = Store(tmp_path / "flywheel.duckdb").sql("select * from checkpoints order by created_at").to_dicts()
     base, first, second = made
     assert first["parent"] == base["id"] and second["parent"] == (first if init_from == "previous" else base)["id"]

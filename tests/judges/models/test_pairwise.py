@@ -15,7 +15,7 @@ from filters.pairs import MaxMin
 from filters.text_filters import Finished
 from flywheel.engines.toy.engine import write_weights
 from flywheel.errors import RecipeError
-from flywheel.pipeline.loop import spin
+from flywheel.pipeline.loop import iterate
 from flywheel.protocols import POLICY, Asked, Judge, PairJudge, Sampling
 from flywheel.recipe.load import load
 from flywheel.recipe.recipe import Meta, Recipe
@@ -316,7 +316,7 @@ def duelling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
 
 def turned(recipe: Recipe, home: Path) -> Store:
     """The store after the first dataset was selected."""
-    for progress in spin(lambda iteration: recipe, home):
+    for progress in iterate(lambda iteration: recipe, home):
         if progress.step == "select":
             break
     return Store(home / "flywheel.duckdb")
@@ -340,9 +340,9 @@ def test_a_judge_that_compares_can_be_a_recipes_first_one(duelling: Recipe, tmp_
 def test_a_judge_that_is_stopped_between_batches_goes_on_to_the_same_rows(duelling: Recipe, tmp_path: Path) -> None:
     turned(duelling, tmp_path / "calm")
     for _ in range(99):
-        wheel = spin(lambda iteration: duelling, tmp_path / "stormy")
-        progress = next(wheel, None)
-        wheel.close()
+        steps = iterate(lambda iteration: duelling, tmp_path / "stormy")
+        progress = next(steps, None)
+        steps.close()
         if progress is None or progress.step == "select":
             break
     assert differences(tmp_path / "calm", tmp_path / "stormy") == []

@@ -17,7 +17,7 @@ from flows.recipes.toy import Sums
 from flows.recipes.toy import recipe as toy
 from flywheel.engines.toy.engine import write_weights
 from flywheel.errors import RecipeError
-from flywheel.pipeline.loop import spin
+from flywheel.pipeline.loop import iterate
 from flywheel.protocols import BASE, Asked, Judge, Sampling
 from flywheel.store import queries
 from flywheel.store.schema import JUDGED, REPLIES, SUBJECTS, VOTES
@@ -327,7 +327,7 @@ def test_a_judge_of_noise_holds_the_run_and_says_so(tmp_path: Path) -> None:
         toy, base=str(weights), prompts=Sums(4, 0, 4), judges=(Rubric(),), keep=(Best(1),), iterations=1,
         exam=replace(toy.exam, prompts=Sums(4, 5, 9)),
     )  # fmt: skip
-    notes = [progress.note for progress in spin(lambda iteration: recipe, tmp_path / "home")]
+    notes = [progress.note for progress in iterate(lambda iteration: recipe, tmp_path / "home")]
     store = Store(tmp_path / "home" / "flywheel.duckdb")
     reason = queries.decisions(store, str(store.sql("select id from runs").item()))["reason"][-1]
     told = f"judge {Rubric().name} gave none of 64 answers a score (votes: 192 unparsable)"
