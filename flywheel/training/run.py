@@ -23,7 +23,7 @@ import polars as pl
 from flywheel.checkpoints import weights
 from flywheel.errors import TrainingError
 from flywheel.identity import describe
-from flywheel.processes.supervised import leashed
+from flywheel.processes.supervised import supervised
 from flywheel.root import ROOT
 from flywheel.store.ids import content_id
 from flywheel.store.schema import METRICS
@@ -33,7 +33,7 @@ from flywheel.training.settings import Reward, Train, Training
 POLL_SECONDS = 0.1
 COMPLETE = "complete"  # the file that is written last into a trainer checkpoint
 LAST_WORDS = 12  # lines of the child's log that an error quotes
-KILLED = 137  # how the leash reports a child that SIGKILL ended
+KILLED = 137  # how the keeper reports a child that SIGKILL ended
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +175,7 @@ def _run(job: Job, work: Path) -> Iterator[TrainingProgress]:
     argv = [*python, "-m", job.settings.child, str(work / "job.json")]
     with (work / "log.txt").open("w") as log:
         options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "env": _environment()}
-        with leashed(argv, **options) as child:
+        with supervised(argv, **options) as child:
             yield from _watch(child, work / "progress.jsonl")
     if not weights.sealed(job.out):
         raise TrainingError(_last_words(work, child.returncode))

@@ -218,7 +218,7 @@ def test_the_canary_is_what_the_saved_weights_say(trained: tuple[Path, list[Trai
 def test_what_is_complete_is_not_made_again(
     trained: tuple[Path, list[TrainingProgress]], examples: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "leashed", None)
+    monkeypatch.setattr(training, "supervised", None)
     assert list(train(job(examples, tiny, trained[0]))) == []
 
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 import polars as pl
 
-from flywheel.engines.context import check_room
+from flywheel.engines.context import check_context
 from flywheel.engines.http.client import RefusedError, Session, run, session, together
 from flywheel.engines.http.request import completion, refused
 from flywheel.engines.http.vllm_server import VllmServer
@@ -178,7 +178,7 @@ class ServedModel:
             except PromptTooLong:
                 if self.vllm:  # whose words are many
                     tokens = await self.vllm.prompt_tokens(asking, body["messages"])
-                    check_room([(prompt, len(tokens), 1)], self.card.context)
+                    check_context([(prompt, len(tokens), 1)], self.card.context)
                 raise
             except RefusedError as error:
                 self._leave_out(sent, error)
@@ -205,5 +205,5 @@ class ServedModel:
             raise EngineError(f"{self._endpoint.url} cannot score given text: only vLLM's own server can")
         start = await self.vllm.prompt_tokens(asking, chat)
         answer = await self.vllm.tokens(asking, {"prompt": text, "add_special_tokens": False}) if text else []
-        check_room([(place, len(start), len(answer))], self.card.context)
+        check_context([(place, len(start), len(answer))], self.card.context)
         return await self.vllm.score(asking, start + answer, len(start), place) if answer else []

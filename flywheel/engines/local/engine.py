@@ -17,7 +17,7 @@ from flywheel.checkpoints import canary as folders
 from flywheel.checkpoints.canary import template_id
 from flywheel.checkpoints.ends import added
 from flywheel.checkpoints.weights import check, locate
-from flywheel.engines.context import check_room
+from flywheel.engines.context import check_context
 from flywheel.engines.reply import sound
 from flywheel.errors import EngineError, EngineMissing, FlywheelError, WeightsError
 from flywheel.protocols import Card, Sampling
@@ -139,10 +139,10 @@ class Served:
 
             return score(network, list(zip(prompts, answers, strict=True)))
 
-    def _prompts(self, chats: Sequence[Chat], room: Sequence[int]) -> list[list[int]]:
-        """Token ids of each chat, which leaves `room` for so many more."""
+    def _prompts(self, chats: Sequence[Chat], more: Sequence[int]) -> list[list[int]]:
+        """Token ids of each chat, which leaves so many `more` of the context."""
         prompts = _prompt_ids(self._tokenizer, chats)
-        check_room(((at, len(prompt), room[at]) for at, prompt in enumerate(prompts)), self.card.context)
+        check_context(((at, len(prompt), more[at]) for at, prompt in enumerate(prompts)), self.card.context)
         return prompts
 
     @contextlib.contextmanager

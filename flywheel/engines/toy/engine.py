@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from flywheel.engines.context import check_room
+from flywheel.engines.context import check_context
 from flywheel.engines.penalties import refuse
 from flywheel.engines.toy.judge import Part, judgment
 from flywheel.errors import EngineError, WeightsError
@@ -181,7 +181,7 @@ class Served:
     def _check(self, wanted: Sequence[tuple[Chat, int]]) -> None:
         if not self.alive:
             raise EngineError("these weights are no longer served: the engine was released or has loaded others")
-        check_room(((at, prompt_tokens(chat), more) for at, (chat, more) in enumerate(wanted)), self.card.context)
+        check_context(((at, prompt_tokens(chat), more) for at, (chat, more) in enumerate(wanted)), self.card.context)
 
     def _work(self, chats: int) -> None:
         time.sleep(float(self.content.get("delay", 0)) if chats else 0)
@@ -191,9 +191,9 @@ class Served:
         greedy = sampling.temperature == 0 or sampling.top_k == 1
         draw = ["greedy"] if greedy else [seed, index, sampling.temperature, sampling.top_k, sampling.top_p]
         written: list[str] = []
-        room = min(sampling.max_tokens, self.card.context - prompt_tokens(chat))
+        most = min(sampling.max_tokens, self.card.context - prompt_tokens(chat))
         for token in [*TOKEN.findall(self._say(chat, draw)), ""]:  # the empty one is the end token
-            if len(written) == room:
+            if len(written) == most:
                 return Answer("".join(written), written, ended=False)
             written.append(token)
             text = "".join(written)

@@ -15,7 +15,7 @@ from typing import Any
 
 from flywheel import errors
 from flywheel.errors import EngineError
-from flywheel.processes.supervised import leashed
+from flywheel.processes.supervised import supervised
 from flywheel.root import ROOT
 
 POLL_SECONDS = 0.2
@@ -40,7 +40,7 @@ class Child:
         self._stack = contextlib.ExitStack()
         with theirs, open(descriptor, "wb") as output:
             self._process = self._stack.enter_context(
-                leashed(
+                supervised(
                     [sys.executable, "-m", module, str(theirs.fileno())],
                     pass_fds=(theirs.fileno(),),
                     stdin=subprocess.DEVNULL,

@@ -13,7 +13,7 @@ import pytest
 
 from flywheel.errors import EngineError, EngineMissing, RecipeError
 from flywheel.processes import pool
-from flywheel.processes.supervised import leashed
+from flywheel.processes.supervised import supervised
 from flywheel.protocols import Judge, Verdict
 from flywheel.store.schema import SUBJECTS, VOTES
 from judges.rules.math import verify
@@ -292,11 +292,11 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
     @contextmanager
     def counting(*args: Any, **options: Any) -> Iterator[Any]:
-        with leashed(*args, **options) as process:
+        with supervised(*args, **options) as process:
             groups.append(process.pid)
             yield process
 
-    monkeypatch.setattr(pool, "leashed", counting)
+    monkeypatch.setattr(pool, "supervised", counting)
     yield groups
 
 

@@ -254,7 +254,7 @@ def test_equal_answers_run_once_and_nothing_needs_no_sandbox(monkeypatch: pytest
     assert judged(*({"text": HONEST, "reference": TESTS} for _ in range(3))) == [RIGHT] * 3
     assert judged() == []
     assert asked == [1, 0]
-    monkeypatch.setattr("flywheel.processes.supervised.leashed", None)
+    monkeypatch.setattr("flywheel.processes.supervised.supervised", None)
     assert judged({"text": HONEST, "reference": None})[0][0] == "error"
 
 
