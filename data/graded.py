@@ -1,7 +1,7 @@
 """Worked examples of a judge's work: problems whose answers are right or spoilt, and what is to be said of them.
 
-    Graded(families=(SUMS,), judge=rubric, each=4000)       one answer and its points
-    Compared(families=(SUMS,), judge=rubric, meta=duel, each=1000)   two judgments on one answer, of which one is right
+    Graded(families=(SUMS,), judge=rubric, each=4000)             one answer and its points
+    Compared(families=(SUMS,), judge=rubric, meta=judge, each=1000)   two judgments on one answer, of which one is right
 
 The questions are the judge's own, so the model is taught what it will be asked. A judgment works the problem out, puts
 the answer's result beside its own, and gives the top score or the lowest: `8+5=13,13-2=11. Answer: 11 12. Score: 1`.

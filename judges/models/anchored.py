@@ -63,7 +63,7 @@ class Anchored:
     count; where none counts the vote has no score.
     """
 
-    version: ClassVar[int] = 2  # reads verdicts as a Duel does, and no thoughts
+    version: ClassVar[int] = 2  # reads verdicts as a Pairwise does, and no thoughts
     model: Asked
     anchors: tuple[Anchor, ...]  # about five, of both kinds
     template: str = wording("anchors")

@@ -99,7 +99,7 @@ class Listwise:
             if len(rows) > len(LABELS):
                 raise RecipeError(
                     f"Listwise ranks at most {len(LABELS)} answers at once, but prompt {prompt} has {len(rows)}: "
-                    "draw fewer, or use a Duel with neighbours"
+                    "draw fewer, or use a Pairwise with neighbours"
                 )
             for shuffle in range(self.shuffles if len(rows) > 1 else 0):
                 drawn = sorted(zip(rows, generations, strict=True), key=lambda it: content_id("list", shuffle, it[1]))

@@ -20,7 +20,7 @@ from judges.models.verdicts import NOUN
 from judges.models.words import undressed
 
 META = wording("meta")
-"""The wording of a Duel between judgments."""
+"""The wording of a Pairwise between judgments."""
 SLOTS = ("question", "answer_a", "answer_b")
 OTHER: dict[str, Literal["a", "b", "tie"]] = {"a": "b", "b": "a", "tie": "tie"}
 POINTS = re.compile(
@@ -30,7 +30,7 @@ MOST = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Duel:
+class Pairwise:
     """Which of two answers is better? A `PairJudge`: an answer's score comes from all comparisons of the iteration.
 
     The model is asked `model.sampling.n` times in each order. A reply without a verdict is none, not a tie.
@@ -39,9 +39,10 @@ class Duel:
     "rating". There `hide="Score:"` keeps the meta-judge from following scores, which in the paper it does ever more.
     """
 
+    known_as: ClassVar = ("Duel",)
     version: ClassVar[int] = 2  # reads operators, ties and more forms, and no thoughts
     model: Asked
-    template: str = wording("duel")
+    template: str = wording("pairwise")
     policy: Policy = "consistent"
     measure: Measure = "wins"
     neighbours: int | None = None  # an answer meets so many others on either side of it in a circle; None: all others
@@ -79,17 +80,18 @@ class Duel:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoredDuel:
+class PairwiseScored:
     """Points from 1 to 10 for each of two answers that are seen together (Arena Learning, Luo et al. 2024).
 
     A vote on an answer is what it got in one reply; so its score is the mean over both orders and all that it met.
     """
 
+    known_as: ClassVar = ("ScoredDuel",)
     version: ClassVar[int] = 2  # reads more forms, no points of another scale, and no thoughts
     model: Asked
-    template: str = wording("scored_duel")
-    neighbours: int | None = None  # as in Duel
-    thoughts: Markers = THOUGHTS  # as in Duel
+    template: str = wording("pairwise_scored")
+    neighbours: int | None = None  # as in Pairwise
+    thoughts: Markers = THOUGHTS  # as in Pairwise
 
     def __post_init__(self) -> None:
         _check(self.template, self.neighbours)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.errors import RecipeError
-from flywheel.identity import describe
+from flywheel.identity import describe, names
 from flywheel.store.ids import content_id
 from flywheel.store.schema import Chat
 
@@ -55,5 +55,5 @@ def conversation(chat: Chat) -> str:
 
 
 def titled(judge: Any) -> str:
-    """A judge's name: its type and a hash of all its fields, wording, model and sampling among them."""
-    return f"{type(judge).__name__}#{content_id(describe(judge))[:8]}"
+    """A judge's name: the oldest of its type, and a hash of all fields, wording, model and sampling among them."""
+    return f"{names(type(judge))[0]}#{content_id(describe(judge))[:8]}"

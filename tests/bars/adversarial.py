@@ -33,7 +33,7 @@ from judges.ensembles import Cascade, Jury
 from judges.models.anchored import Anchor, Anchored
 from judges.models.likelihood import DensityRatio, Likelihood, Options, ReferenceLikelihood
 from judges.models.listwise import Listwise
-from judges.models.pairwise import Duel, ScoredDuel
+from judges.models.pairwise import Pairwise, PairwiseScored
 from judges.models.prompts import plain, wording
 from judges.models.reward_model import RewardModel
 from judges.models.rubric import REFERENCE, Rubric
@@ -178,9 +178,9 @@ def judges(models: dict[str, Path]) -> dict[str, AnyJudge]:
         "DensityRatio": DensityRatio(strong=long, weak=kin),
         "ReferenceLikelihood": ReferenceLikelihood(model=long),
         "RewardModel, Jury": Jury(members=rewards, how="min", scales="batch"),
-        "Duel": Duel(model=long, neighbours=1),
-        "Duel, short context": Duel(model=short),
-        "ScoredDuel": ScoredDuel(model=long, neighbours=1),
+        "Pairwise": Pairwise(model=long, neighbours=1),
+        "Pairwise, short context": Pairwise(model=short),
+        "PairwiseScored": PairwiseScored(model=long, neighbours=1),
         "Listwise": Listwise(model=long),
         "Anchored": Anchored(model=long, anchors=anchors),
         "Cascade": Cascade(
@@ -293,7 +293,9 @@ def attacked(models: dict[str, Path], questions: Sequence[str], null: str) -> di
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(models["long"])
-    asking = [judge for judge in judges(models).values() if isinstance(judge, Duel | ScoredDuel | Listwise | Anchored)]
+    asking = [
+        judge for judge in judges(models).values() if isinstance(judge, Pairwise | PairwiseScored | Listwise | Anchored)
+    ]
     tried = [(question, attack) for question in questions for attack in attacks(null)]
     return {
         "attacks": len(tried),

@@ -31,11 +31,11 @@ import os
 from dataclasses import replace
 from flows.recipes.toy import recipe as toy
 from flywheel import Asked, Sampling
-from judges.models.pairwise import Duel
+from judges.models.pairwise import Pairwise
 from judges.models.rubric import Rubric
 words = Sampling(n={n}, temperature=0.7, max_tokens=40)
 weights = os.environ['FLYWHEEL_TOY_WEIGHTS']
-recipe = replace(toy, base=weights, judges=(Rubric(model=Asked(sampling=words)), Duel(model=Asked(sampling=words))))
+recipe = replace(toy, base=weights, judges=(Rubric(model=Asked(sampling=words)), Pairwise(model=Asked(sampling=words))))
 """
 ROWS = [
     {"question": "a?", "reference": "yes", "answer": "yes", "gold": True},
@@ -115,7 +115,7 @@ def test_judges_that_ask_a_model_are_asked_once(write: Callable[..., Path], tmp_
     assert code == 0, err
     rows = [json.loads(line) for line in out.splitlines()]
     found = {(row["judge"].partition("#")[0], row["measure"]): row["value"] for row in rows}
-    assert found["Rubric", "accuracy"] > 0.7 and found["Duel", "verdict accuracy"] > 0.7
+    assert found["Rubric", "accuracy"] > 0.7 and found["Pairwise", "verdict accuracy"] > 0.7
     store = Store(tmp_path / STORE)
     asked = store.sql("select count(*) from generations where role = 'judgment'").item()
     assert asked == 2 * 40 + 2 * 2 * 20

@@ -25,7 +25,7 @@ from flywheel.recipe.load import load, shipped
 from flywheel.recipe.recipe import Recipe, WarmStart
 from flywheel.store.store import Store
 from flywheel.training.settings import Dpo, Sft
-from judges.models.pairwise import META, Duel
+from judges.models.pairwise import META, Pairwise
 from judges.models.rubric import Rubric
 
 NAMES = ("self-rewarding", "meta-rewarding")
@@ -96,9 +96,9 @@ def test_the_constants_of_meta_rewarding_that_change(iteration: int) -> None:
     assert (recipe.meta is not None) == (iteration <= 2)
     if recipe.meta:
         assert MostDisputed() in recipe.meta.keep and recipe.meta.pick == MaxMin(max_chosen_chars=judgment_chars)
-        duel = recipe.meta.judge
-        assert isinstance(duel, Duel) and duel.template == META and duel.neighbours is None and duel.hide is None
-        assert (duel.policy, duel.measure, duel.model.weights) == ("weighted", "rating", POLICY)
+        meta = recipe.meta.judge
+        assert isinstance(meta, Pairwise) and meta.template == META and meta.neighbours is None and meta.hide is None
+        assert (meta.policy, meta.measure, meta.model.weights) == ("weighted", "rating", POLICY)
 
 
 def test_the_schedule_is_data_and_goes_on_as_it_ends() -> None:

@@ -18,7 +18,7 @@ from flywheel.recipe.load import load
 from flywheel.recipe.recipe import Recipe
 from flywheel.store.schema import VOTES
 from judges.ensembles import Cascade, How, Jury, aggregate
-from judges.models.pairwise import Duel
+from judges.models.pairwise import Pairwise
 from judges.models.rubric import Rubric
 from judges.rules.answers import Exact, Numeric
 from tests.judges.models.test_pairwise import ONCE, subjects, turned
@@ -185,9 +185,9 @@ def test_a_cascade_that_cannot_work_is_refused() -> None:
 
 
 def test_members_and_settings_are_part_of_the_name() -> None:
-    jury = Jury(members=(NUMERIC, Duel(model=ONCE)))
+    jury = Jury(members=(NUMERIC, Pairwise(model=ONCE)))
     others = [replace(jury, how="min"), replace(jury, members=jury.members[::-1]), replace(jury, penalty=0.1)]
-    others += [replace(jury, members=(NUMERIC, Duel(model=ONCE, policy="average")))]
+    others += [replace(jury, members=(NUMERIC, Pairwise(model=ONCE, policy="average")))]
     assert len({panel.name for panel in (jury, *others)}) == 5
 
 
@@ -221,7 +221,9 @@ def test_a_cascade_in_the_wheel_asks_the_strong_judge_only_where_it_is_due(toy: 
 
 @pytest.mark.slow
 def test_a_judge_that_compares_can_sit_on_a_jury(toy: Recipe, tmp_path: Path) -> None:
-    jury = Jury(members=(Duel(model=replace(ASKED, sampling=replace(ASKED.sampling, n=1))), Numeric(after="Answer:")))
+    jury = Jury(
+        members=(Pairwise(model=replace(ASKED, sampling=replace(ASKED.sampling, n=1))), Numeric(after="Answer:"))
+    )
     store = turned(replace(toy, judges=(jury,), pick=MaxMin(), keep=()), tmp_path)
     rows = store.sql(
         """select avg(score) filter (judge = $jury) as jury, avg(score) filter (judge <> $jury) as members

@@ -24,7 +24,7 @@ from flywheel.report.html import write
 from flywheel.store.schema import HEALTH, Chat
 from flywheel.store.store import Store
 from judges.ensembles import Jury
-from judges.models.pairwise import META, Duel
+from judges.models.pairwise import META, Pairwise
 from judges.models.rubric import Rubric
 from judges.rules.answers import Numeric
 from judges.verdict import votes
@@ -243,8 +243,8 @@ def test_gold_needs_a_scale(recipe: Recipe, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_judges_of_pairs_are_told_what_the_order_does_to_them(recipe: Recipe, tmp_path: Path) -> None:
-    duel = Duel(model=Asked(sampling=Sampling(n=1, temperature=0.7, max_tokens=40)), neighbours=1)
-    found = measured(turned(replace(recipe, judges=(duel,)), tmp_path), duel.name)
+    pairwise = Pairwise(model=Asked(sampling=Sampling(n=1, temperature=0.7, max_tokens=40)), neighbours=1)
+    found = measured(turned(replace(recipe, judges=(pairwise,)), tmp_path), pairwise.name)
     assert {"flip rate", "first slot", "verdict accuracy", "failed"} <= set(found)
     assert found["verdict accuracy"] is not None and found["verdict accuracy"] > 0.5
 
@@ -260,9 +260,9 @@ def test_a_panel_is_measured_and_so_is_each_member(recipe: Recipe, tmp_path: Pat
 
 @pytest.mark.slow
 def test_a_meta_judge_is_told_whether_it_follows_the_scores(recipe: Recipe, tmp_path: Path) -> None:
-    duel = Duel(model=Asked(sampling=Sampling(n=1, temperature=0.7, max_tokens=60)), template=META)
-    meta = Meta(keep=(MostDisputed(),), judge=duel, pick=MaxMin())
-    found = measured(turned(replace(recipe, meta=meta, pick=MaxMin()), tmp_path), duel.name)
+    pairwise = Pairwise(model=Asked(sampling=Sampling(n=1, temperature=0.7, max_tokens=60)), template=META)
+    meta = Meta(keep=(MostDisputed(),), judge=pairwise, pick=MaxMin())
+    found = measured(turned(replace(recipe, meta=meta, pick=MaxMin()), tmp_path), pairwise.name)
     assert {"flip rate", "first slot", "failed"} <= set(found)
 
 

@@ -34,15 +34,15 @@ from flywheel.store.schema import EXAMPLES, SELECTIONS
 from flywheel.store.store import Store
 from flywheel.training.settings import Kto
 from judges.ensembles import Cascade
-from judges.models.pairwise import META, Duel
+from judges.models.pairwise import META, Pairwise
 from judges.models.rubric import Rubric
 from judges.rules.answers import Numeric
 
 EXAM = replace(toy.exam, prompts=Sums(side=2, first=50, last=60))
 WORDS = Sampling(n=2, temperature=0.7, max_tokens=64)
 rubric = Rubric(model=Asked(sampling=replace(WORDS, n=3)))
-duel = Duel(model=Asked(sampling=replace(WORDS, n=1)), policy="weighted", measure="rating")
-meta = Meta(keep=(MostDisputed(),), judge=replace(duel, template=META), pick=MaxMin())
+pairwise = Pairwise(model=Asked(sampling=replace(WORDS, n=1)), policy="weighted", measure="rating")
+meta = Meta(keep=(MostDisputed(),), judge=replace(pairwise, template=META), pick=MaxMin())
 MINE = """
 from dataclasses import dataclass, replace
 from flows.recipes.toy import Sums, recipe as toy
@@ -145,7 +145,7 @@ def test_the_runs_own_recipe_gives_every_stored_dataset_again(small: Recipe, tur
 @pytest.mark.parametrize(
     "change",
     [
-        {"judges": (replace(duel, policy="average", measure="wins"),), "keep": (Finished(),), "pick": MaxMin()},
+        {"judges": (replace(pairwise, policy="average", measure="wins"),), "keep": (Finished(),), "pick": MaxMin()},
         {"judges": (rubric, toy.judges[0]), "keep": (Distinct(), Cap(3, seed=3)), "gold": toy.judges[0]}
         | {"pick": Unpaired(), "train": Kto()},
         {"judges": (rubric,), "keep": (), "pick": MaxMin(), "meta": meta},
@@ -167,7 +167,7 @@ def test_so_does_a_recipe_whatever_its_parts(small: Recipe, tmp_path: Path, chan
     [
         {"keep": (Correct(threshold=0.0), Distinct(), Cap(1))},
         {"judges": (rubric,), "keep": (Finished(),), "pick": MaxMin(), "meta": meta},
-        {"judges": (duel,), "keep": (), "pick": MaxMin()},
+        {"judges": (pairwise,), "keep": (), "pick": MaxMin()},
     ],
     ids=["filters", "judgments of judgments", "pairs"],
 )
