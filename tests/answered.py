@@ -34,7 +34,7 @@ def asked(question: str, *answers: str, reference: str | None = None) -> Answere
     return Answered([{"role": "user", "content": question}], list(answers), reference)
 
 
-class Bench:
+class Unjudged:
     """Where they are judged. `weights` are the policy's and the base's, for the engine of that name."""
 
     def __init__(self, home: Path, answered: Iterable[Answered], weights: Path, engine: str = "toy") -> None:

@@ -1,4 +1,4 @@
-"""Judging in batches: rules read, judges that ask a model are asked for, and panels put votes together.
+"""Judging in batches: rules read, judges that ask a model are asked for, and ensembles put votes together.
 
 What a judge's model writes is a generation like any other, with the role `judgment`, and its question is a prompt; the
 judgment's `trace` points to it.
@@ -11,7 +11,7 @@ import polars as pl
 from flywheel.errors import RecipeError
 from flywheel.pipeline.generate import ask, tokens_of
 from flywheel.pipeline.iteration import Iteration
-from flywheel.protocols import AnyJudge, Judge, PairJudge, Panel
+from flywheel.protocols import AnyJudge, Ensemble, Judge, PairJudge
 from flywheel.store import queries
 from flywheel.store.schema import COMPARISONS, JUDGMENTS, VOTES
 
@@ -31,11 +31,13 @@ def judge_answers(
 
     The answers are those of `checkpoint` with the dice `draw` to PROMPTS; `seed` is that of the judge's own dice.
     """
-    bench = Bench(iteration, prompts, checkpoint, draw, seed)
-    yield from bench.panel(judge) if isinstance(judge, Panel) else bench.judge(judge, lambda subjects: subjects)
+    batches = AnswerBatches(iteration, prompts, checkpoint, draw, seed)
+    yield from (
+        batches.ensemble(judge) if isinstance(judge, Ensemble) else batches.judge(judge, lambda subjects: subjects)
+    )
 
 
-class Bench:
+class AnswerBatches:
     """Where the answers of one checkpoint with one draw are judged."""
 
     def __init__(self, iteration: Iteration, prompts: pl.DataFrame, checkpoint: str, draw: str, seed: int) -> None:
@@ -45,22 +47,22 @@ class Bench:
         """Each answer by itself, or the answers to a prompt with each other."""
         return self._pairs(judge, due) if isinstance(judge, PairJudge) else self._single(judge, due)
 
-    def panel(self, panel: Panel) -> Done:
+    def ensemble(self, ensemble: Ensemble) -> Done:
         """The members in their order, then the votes of all of them together."""
         tokens = before = 0
-        for place, member in enumerate(panel.members):
+        for place, member in enumerate(ensemble.members):
 
             def due(subjects: pl.DataFrame, place: int = place) -> pl.DataFrame:
-                return panel.due(subjects, self._votes(panel, subjects, place), place)
+                return ensemble.due(subjects, self._votes(ensemble, subjects, place), place)
 
             for done, tokens in self.judge(member, due):
                 yield done, before + tokens
             before, tokens = before + tokens, 0
         for done, ids in self._batches(JUDGED_TOGETHER):
-            subjects = self._unjudged(ids, panel)
+            subjects = self._unjudged(ids, ensemble)
             if len(subjects):
-                votes = self._votes(panel, subjects, len(panel.members))
-                self._add(panel, subjects, panel.combine(subjects, votes), {})
+                votes = self._votes(ensemble, subjects, len(ensemble.members))
+                self._add(ensemble, subjects, ensemble.combine(subjects, votes), {})
                 yield done, before
 
     def _single(self, judge: Judge, due: Due) -> Done:
@@ -99,9 +101,9 @@ class Bench:
     def _unjudged(self, prompts: list[str], judge: AnyJudge) -> pl.DataFrame:
         return queries.unjudged(self.iteration.store, self.checkpoint, self.draw, prompts, self.iteration.title(judge))
 
-    def _votes(self, panel: Panel, subjects: pl.DataFrame, place: int) -> pl.DataFrame:
+    def _votes(self, ensemble: Ensemble, subjects: pl.DataFrame, place: int) -> pl.DataFrame:
         """What the members before a place said, under the names that they call themselves."""
-        own, ids = self.iteration.titles(panel.members[:place]), subjects["generation"].to_list()
+        own, ids = self.iteration.titles(ensemble.members[:place]), subjects["generation"].to_list()
         votes = queries.votes(self.iteration.store, self.checkpoint, self.draw, ids, list(own))
         return votes.with_columns(pl.col("judge").replace(own))
 

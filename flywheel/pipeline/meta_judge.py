@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import polars as pl
 
 from flywheel.pipeline.iteration import Iteration
-from flywheel.pipeline.judge_batches import Bench
-from flywheel.protocols import Panel
+from flywheel.pipeline.judge_batches import AnswerBatches
+from flywheel.protocols import Ensemble
 from flywheel.recipe.recipe import Meta
 from flywheel.store import queries
 from flywheel.store.schema import PROMPTS
@@ -19,11 +19,11 @@ def judge_judgments(iteration: Iteration, meta: Meta) -> Iterator[tuple[int, int
     for (checkpoint, draw), asked in words.group_by("checkpoint", "draw", maintain_order=True):
         ids = asked.select(id="prompt").unique(maintain_order=True)
         questions = ids.join(queries.prompts(iteration.store, ids["id"].to_list()), on="id", maintain_order="left")
-        bench = Bench(iteration, questions.select(list(PROMPTS)), str(checkpoint), str(draw), iteration.seed)
-        if isinstance(meta.judge, Panel):
-            yield from bench.panel(meta.judge)
+        batches = AnswerBatches(iteration, questions.select(list(PROMPTS)), str(checkpoint), str(draw), iteration.seed)
+        if isinstance(meta.judge, Ensemble):
+            yield from batches.ensemble(meta.judge)
         else:
-            yield from bench.judge(meta.judge, lambda subjects: subjects.filter(pl.col("generation").is_in(traces)))
+            yield from batches.judge(meta.judge, lambda subjects: subjects.filter(pl.col("generation").is_in(traces)))
 
 
 def worth_judging(iteration: Iteration, meta: Meta) -> pl.DataFrame:

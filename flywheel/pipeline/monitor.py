@@ -11,7 +11,7 @@ from flywheel.health.judge_health import Evidence, Found, measures, right_share,
 from flywheel.identity import title
 from flywheel.pipeline.iteration import Iteration, note_event
 from flywheel.pipeline.meta_judge import worth_judging
-from flywheel.protocols import POLICY, AnyJudge, PairJudge, Panel, Scaled
+from flywheel.protocols import POLICY, AnyJudge, Ensemble, PairJudge, Scaled
 from flywheel.stats.estimate import Estimate
 from flywheel.store import queries
 from flywheel.store.schema import COMPARISONS, HEALTH
@@ -64,10 +64,10 @@ def measured(iteration: Iteration, before: pl.DataFrame) -> pl.DataFrame:
 
 
 def every(judges: Sequence[AnyJudge]) -> Iterator[AnyJudge]:
-    """The judges, each panel before its members."""
+    """The judges, each ensemble before its members."""
     for judge in judges:
         yield judge
-        yield from judge.members if isinstance(judge, Panel) else ()
+        yield from judge.members if isinstance(judge, Ensemble) else ()
 
 
 def truth(gold: AnyJudge, votes: pl.DataFrame) -> pl.DataFrame:
@@ -76,7 +76,7 @@ def truth(gold: AnyJudge, votes: pl.DataFrame) -> pl.DataFrame:
     if scale is None:
         raise RecipeError(f"gold {gold.name} scores beyond 0 and 1: give it a property `scale`, its lowest and highest")
     score = (pl.col("score").mean() - scale[0]) / (scale[1] - scale[0])
-    is_rule = not isinstance(gold, Panel) and gold.model is None
+    is_rule = not isinstance(gold, Ensemble) and gold.model is None
     unread = (pl.col("status") == "unparsable").all() & is_rule
     return votes.group_by("generation", maintain_order=True).agg(gold=pl.when(unread).then(0.0).otherwise(score))
 
@@ -114,7 +114,7 @@ def evidence(
 def own_taste(iteration: Iteration, judge: AnyJudge) -> dict[str, Estimate]:
     """Self-preference, where the run holds answers by the judge's weights and others. The policy judges its own."""
     gold = iteration.recipe.gold
-    if gold is None or isinstance(judge, Panel) or judge.model is None or judge.model.weights == POLICY:
+    if gold is None or isinstance(judge, Ensemble) or judge.model is None or judge.model.weights == POLICY:
         return {}
     names = iteration.title(judge), iteration.title(gold)
     found = self_preference(queries.authored(iteration.store, iteration.run, iteration.number, *names))

@@ -14,7 +14,7 @@ import polars as pl
 
 from flywheel.identity import as_before, describe, is_part, names, parts, title
 from flywheel.identity.changes import changes
-from flywheel.protocols import Judge, Panel, Proposer, Sampling
+from flywheel.protocols import Ensemble, Judge, Proposer, Sampling
 from flywheel.recipe.recipe import OPERATIONAL, Recipe
 from flywheel.store.ids import content_id
 from flywheel.store.schema import ALIASES, now
@@ -122,7 +122,7 @@ def _run(described: dict[str, Any]) -> str:
 
 
 def _has_id(part: Any) -> bool:
-    return isinstance(part, (Sampling, Scratch, Training, Judge, Panel, Proposer))
+    return isinstance(part, (Sampling, Scratch, Training, Judge, Ensemble, Proposer))
 
 
 def _of_part(part: Any, old: dict[str, Any], recipe: Recipe, record: _Record) -> Found:

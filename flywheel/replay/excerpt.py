@@ -108,7 +108,7 @@ def gold_judge(store: Store, run: str) -> str | None:
 
 
 def examiners(store: Store, run: str) -> list[str]:
-    """The names of the judges that have judged the run's exams; of a panel its members too."""
+    """The names of the judges that have judged the run's exams; of an ensemble its members too."""
     query = """
         select distinct j.judge from iterations i join decisions d on d.iteration = i.id
         join exams e on e.id = d.exam join judgments j on j.prompt = e.prompt and j.checkpoint = d.candidate

@@ -31,7 +31,7 @@ class Cost(NamedTuple):
     weights: str  # POLICY, BASE, a folder or a Hub id
     engine: str
     replies: int  # to each question
-    at_most: bool  # a member of a panel may be asked less, when those before it have spoken
+    at_most: bool  # a member of an ensemble may be asked less, when those before it have spoken
     questions: int
 
 

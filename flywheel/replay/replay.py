@@ -5,8 +5,8 @@
     replay("toy", "runs", overrides=["keep.0.threshold=0.5"]).iterations
 
 Each iteration is judged by the code of a run, in a store that is thrown away. What models have said of its answers is
-taken from the record, by the judge's name; rules, ratings and panels cost nothing, so they are worked out afresh. What
-models are asked in a replay is kept in REPLAYS beside the record: a second replay asks nothing.
+taken from the record, by the judge's name; rules, ratings and ensembles cost nothing, so they are worked out afresh.
+What models are asked in a replay is kept in REPLAYS beside the record: a second replay asks nothing.
 """
 
 import contextlib

@@ -135,8 +135,8 @@ class Likelihood:
 class DensityRatio:
     """How much likelier a better aligned model finds the answer than its worse aligned kin (Dr.SoW, 2411.02481).
 
-    A `Panel` of two Likelihoods, whose score is log p(strong) - log p(weak). Both must have one tokenizer. By default
-    the pair comes for free: the policy and what the run began with, which agree until the policy has learned something.
+    An `Ensemble` of two Likelihoods, whose score is log p(strong) - log p(weak). Both must have one tokenizer. By
+    default the pair comes for free: the policy and what the run began with, which agree until the policy has learned.
     """
 
     version: ClassVar[int] = 2  # as Likelihood

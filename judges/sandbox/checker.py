@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from judges.sandbox.rpc import Gone, Peer
+from judges.sandbox.rpc import Gone, Rpc
 
 SHOWN = 200
 """Characters of a detail."""
@@ -69,14 +69,14 @@ CHECKER_DOES: Verbs = {"call": call}
 """Functions that a test passed to the answer: nothing else of the checker's is in reach."""
 
 
-def check(item: Item, peer: Peer) -> Verdict:
-    """Run the tests against the answer at the other end of `peer`. Raises Gone when it ends."""
+def check(item: Item, rpc: Rpc) -> Verdict:
+    """Run the tests against the answer at the other end of `rpc`. Raises Gone when it ends."""
     try:
         tests = compile(item.tests, TESTS, "exec")
     except (SyntaxError, ValueError) as error:
         return "error", None, f"the tests do not compile: {error}"[:SHOWN]
     try:
-        found = _found(item, peer)
+        found = _found(item, rpc)
     except SyntaxError as error:
         return ("ok", 0.0, f"SyntaxError: {error}"[:SHOWN]) if item.sure else ("unparsable", None, "no code")
     except Exception as error:
@@ -86,19 +86,19 @@ def check(item: Item, peer: Peer) -> Verdict:
     except Gone:
         raise
     except BaseException as error:
-        if isinstance(error, ImportError) and not peer.calls:
+        if isinstance(error, ImportError) and not rpc.calls:
             return "error", None, f"the tests need what is not here: {error}"[:SHOWN]
         return "ok", 0.0, _said(error, item.tests)
-    if not peer.calls:
+    if not rpc.calls:
         return "error", None, "the tests call nothing that the answer defines"
     return "ok", 1.0, None
 
 
-def _found(item: Item, peer: Peer) -> dict[str, Any]:
+def _found(item: Item, rpc: Rpc) -> dict[str, Any]:
     """What the tests may use of the answer."""
     names, modules = _names(item.tests)
     wanted = [item.entry] if item.entry else sorted(names)
-    found = peer.ask("load", item.given + item.code, wanted)
+    found = rpc.ask("load", item.given + item.code, wanted)
     found = {name: found[name] for name in wanted if name in found}
     if item.entry:
         return found | ({"candidate": found[item.entry]} if found else {})

@@ -35,36 +35,36 @@ class Gone(BaseException):
 class Remote:
     """An object that lives on the other side. Never equal to anything that does not."""
 
-    def __init__(self, peer: "Peer", place: int) -> None:
-        self.__dict__.update(_peer=peer, _place=place)
+    def __init__(self, rpc: "Rpc", place: int) -> None:
+        self.__dict__.update(_rpc=rpc, _place=place)
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         """What it gives for these arguments over there."""
-        return self._peer.call(self, arguments, named)
+        return self._rpc.call(self, arguments, named)
 
     def __getattr__(self, name: str) -> Any:
-        return self._peer.ask("get", self, name)
+        return self._rpc.ask("get", self, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        self._peer.ask("set", self, name, value)
+        self._rpc.ask("set", self, name, value)
 
     def __getitem__(self, key: Any) -> Any:
-        return self._peer.ask("item", self, key)
+        return self._rpc.ask("item", self, key)
 
     def __len__(self) -> int:
-        return self._peer.ask("len", self)  # type: ignore[no-any-return]
+        return self._rpc.ask("len", self)  # type: ignore[no-any-return]
 
     def __bool__(self) -> bool:
-        return self._peer.ask("bool", self)  # type: ignore[no-any-return]
+        return self._rpc.ask("bool", self)  # type: ignore[no-any-return]
 
     def __str__(self) -> str:
-        return self._peer.ask("str", self)  # type: ignore[no-any-return]
+        return self._rpc.ask("str", self)  # type: ignore[no-any-return]
 
     def __iter__(self) -> Any:
-        return self._peer.ask("iter", self)
+        return self._rpc.ask("iter", self)
 
     def __next__(self) -> Any:
-        items = self._peer.ask("next", self)
+        items = self._rpc.ask("next", self)
         if not items:
             raise StopIteration
         return items[0]
@@ -72,12 +72,12 @@ class Remote:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Remote):
             return False
-        return self is other or self._peer.ask("same", self, other) is True
+        return self is other or self._rpc.ask("same", self, other) is True
 
     __hash__ = object.__hash__
 
 
-class Peer:
+class Rpc:
     """One end of a pair of pipes. `verbs` is what the other side may ask for."""
 
     def __init__(self, reading: int, writing: int, verbs: Mapping[str, Callable[..., Any]]) -> None:

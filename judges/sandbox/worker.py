@@ -12,7 +12,7 @@ from typing import Any
 from judges.sandbox import namespaces
 from judges.sandbox.checker import ANSWER_DOES, CHECKER_DOES, Item, Verdict, check, ended
 from judges.sandbox.confine import Limits, confine, tasks
-from judges.sandbox.rpc import Gone, Peer
+from judges.sandbox.rpc import Gone, Rpc
 
 READY = b"."
 NO_MORE, FAILED = 3, 4
@@ -111,7 +111,7 @@ def examine(isolated: bool, limits: Limits) -> int:
     be_quiet(os.devnull)
     confine(limits)
     try:
-        verdict = check(Item(*json.loads(line)), Peer(replied, asking, CHECKER_DOES))
+        verdict = check(Item(*json.loads(line)), Rpc(replied, asking, CHECKER_DOES))
     except Gone as gone:
         os.close(asking)  # ends what only has stopped talking
         verdict = ended(str(gone), exit_code(os.waitpid(keeper, 0)[1]))
@@ -139,7 +139,7 @@ def be_asked(limits: Limits, asked: int, replying: int) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     confine(limits)
     os.write(4, READY)
-    Peer(3, 4, ANSWER_DOES).serve()
+    Rpc(3, 4, ANSWER_DOES).serve()
 
 
 def be_quiet(output: str) -> None:

@@ -38,7 +38,7 @@ from judges.models.prompts import plain, wording
 from judges.models.reward_model import RewardModel
 from judges.models.rubric import REFERENCE, Rubric
 from tests import PUBLIC
-from tests.answered import Answered, Bench
+from tests.answered import Answered, Unjudged
 
 DATA = PUBLIC
 LONG, SHORT = 4096, 256  # tokens of context
@@ -189,11 +189,11 @@ def judges(models: dict[str, Path]) -> dict[str, AnyJudge]:
     }
 
 
-def judged(bench: Bench, judge: AnyJudge) -> dict[str, Any]:
+def judged(unjudged: Unjudged, judge: AnyJudge) -> dict[str, Any]:
     """How often each status came, how many rows are not what they must be, and seconds."""
-    started, answers = time.perf_counter(), len(bench.subjects())
+    started, answers = time.perf_counter(), len(unjudged.subjects())
     try:
-        found = bench.judge(judge)
+        found = unjudged.judge(judge)
     except Exception:
         traceback.print_exc()
         return {"crashes": 1}
@@ -309,16 +309,16 @@ def attacked(models: dict[str, Path], questions: Sequence[str], null: str) -> di
 
 def measure(folder: Path, answered: list[Answered], names: Sequence[str] | None) -> dict[str, Any]:
     models = write_models(folder / "models")
-    bench = Bench(folder / "home", answered, models["long"], "local")
-    value: dict[str, Any] = {"answers": len(bench.subjects()), "judges": 0, "judgments": 0, "seconds": 0.0}
+    unjudged = Unjudged(folder / "home", answered, models["long"], "local")
+    value: dict[str, Any] = {"answers": len(unjudged.subjects()), "judges": 0, "judgments": 0, "seconds": 0.0}
     value |= {"crashes": 0, "made_up": 0, "silent": 0, "forgotten": 0}
     for name, judge in judges(models).items():
         if names is None or name in names:
-            found = judged(bench, judge)
+            found = judged(unjudged, judge)
             print(f"{name}: {found}", file=sys.stderr, flush=True)
             value["judges"] += 1
             value |= {key: round(value[key] + found.get(key, 0), 1) for key in value if key in found}
-    value["made_up"] += bench.store.sql(
+    value["made_up"] += unjudged.store.sql(
         "select count(*) from comparisons where (status = 'ok') <> (verdict is not null)"
     ).item()
     return value | attacked(models, [row.chat[0]["content"] for row in answered], null_model(DATA))

@@ -18,7 +18,7 @@ from flywheel.store.schema import HEALTH, PROMPTS, RUNS, now, prompts_frame
 from flywheel.store.store import Store
 from tests import PUBLIC
 
-BENCH = PUBLIC / "judgebench"
+JUDGEBENCH = PUBLIC / "judgebench"
 RULE = """
 from dataclasses import replace
 from flows.recipes.toy import recipe as toy
@@ -198,9 +198,11 @@ def test_the_order_of_a_pair_does_not_tell_which_one_is_better(write: Callable[.
     assert 8 < sum(first) < 32
 
 
-@pytest.mark.skipif(not BENCH.exists(), reason=f"no JudgeBench at {BENCH}: point FLYWHEEL_TEST_DATA at its parent")
+@pytest.mark.skipif(
+    not JUDGEBENCH.exists(), reason=f"no JudgeBench at {JUDGEBENCH}: point FLYWHEEL_TEST_DATA at its parent"
+)
 def test_judgebench_is_read_as_it_is_published() -> None:
-    found = read_labelled(sorted(BENCH.glob("*.jsonl")))
+    found = read_labelled(sorted(JUDGEBENCH.glob("*.jsonl")))
     assert not found.absolute and len(found.prompts) > 200
     assert sorted({tuple(sorted(gold for _, gold in answers)) for answers in found.answers})[-1] == (0.0, 1.0)
     assert prompts_frame(found.prompts, "test").schema == PROMPTS

@@ -250,7 +250,7 @@ def test_judges_of_pairs_are_told_what_the_order_does_to_them(recipe: Recipe, tm
 
 
 @pytest.mark.slow
-def test_a_panel_is_measured_and_so_is_each_member(recipe: Recipe, tmp_path: Path) -> None:
+def test_an_ensemble_is_measured_and_so_is_each_member(recipe: Recipe, tmp_path: Path) -> None:
     jury = Jury(members=(RIGHT, Numeric(after="Answer:", tolerance=1.0)))
     store = turned(replace(recipe, judges=(jury,), gold=RIGHT), tmp_path)
     judges = store.sql("select judge from health group by judge order by min(rowid)")["judge"].to_list()

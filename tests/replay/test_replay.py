@@ -151,7 +151,7 @@ def test_the_runs_own_recipe_gives_every_stored_dataset_again(small: Recipe, tur
         {"judges": (rubric,), "keep": (), "pick": MaxMin(), "meta": meta},
         {"judges": (Cascade(cheap=rubric, strong=Numeric(), low=1.1, high=4.9),), "keep": (Cap(2),)},
     ],
-    ids=["pairs", "labels and gold", "judgments of judgments", "panel"],
+    ids=["pairs", "labels and gold", "judgments of judgments", "ensemble"],
 )
 def test_so_does_a_recipe_whatever_its_parts(small: Recipe, tmp_path: Path, change: dict[str, Any]) -> None:
     recipe = replace(small, prompts=Sums(side=2, first=0, last=8), **change)

@@ -26,7 +26,7 @@ from flywheel.text.thoughts import THOUGHTS
 from judges.models.prompts import plain, wording
 from judges.models.rubric import POINTS, REFERENCE, Rubric
 from judges.models.shown import answer as answered
-from tests.answered import Bench, asked
+from tests.answered import Unjudged, asked
 from tests.conftest import write_llama
 
 THREE = Asked(sampling=Sampling(n=3, temperature=0.7))
@@ -292,31 +292,31 @@ SUMS = [asked(f"What is {a}+{a}?", f"Answer: {2 * a}", f"Answer: {2 * a + 1}", r
 @pytest.mark.slow
 @pytest.mark.parametrize("template", [wording("rubric"), REFERENCE], ids=["free", "guided"])
 def test_a_policy_judges_answers_and_its_babble_is_told_as_such(tmp_path: Path, template: str) -> None:
-    bench = Bench(tmp_path, SUMS, write_weights(tmp_path / "weights", 0.9, babble=0.2))
-    judgments = bench.judge(Rubric(template=template))
+    unjudged = Unjudged(tmp_path, SUMS, write_weights(tmp_path / "weights", 0.9, babble=0.2))
+    judgments = unjudged.judge(Rubric(template=template))
     assert len(judgments) == 3 * 40 and set(judgments["status"]) == {"ok", "unparsable"}
     failed = judgments.filter(status="unparsable")
     assert 8 <= len(failed) <= 40 and failed["score"].null_count() == len(failed)
     right, wrong = (judgments.filter(index=index)["score"].mean() for index in (0, 1))
     assert right > 4 and wrong < 2  # type: ignore[operator]
-    words = bench.store.sql("select j.score, g.text from judgments j join generations g on g.id = j.trace")
+    words = unjudged.store.sql("select j.score, g.text from judgments j join generations g on g.id = j.trace")
     assert len(words) == 120
     assert all((score is None) == ("Score:" not in text) for score, text in words.rows())
 
 
 @pytest.mark.slow
 def test_judging_again_asks_nothing(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, SUMS, write_weights(tmp_path / "weights", 0.9))
-    first = bench.judge(Rubric())
-    made = bench.store.sql("select count(*) from generations").item()
-    assert bench.judge(Rubric()).equals(first)
-    assert bench.store.sql("select count(*) from generations").item() == made
+    unjudged = Unjudged(tmp_path, SUMS, write_weights(tmp_path / "weights", 0.9))
+    first = unjudged.judge(Rubric())
+    made = unjudged.store.sql("select count(*) from generations").item()
+    assert unjudged.judge(Rubric()).equals(first)
+    assert unjudged.store.sql("select count(*) from generations").item() == made
 
 
 def test_a_question_that_does_not_fit_is_refused_and_the_others_are_judged(tmp_path: Path) -> None:
     long = asked("What is 1+1?", "Answer: 2 " + "well, " * 400, "Answer: 2")
     weights = write_weights(tmp_path / "weights", 1.0, context=400)
-    judgments = Bench(tmp_path, [long], weights).judge(Rubric(model=THREE))
+    judgments = Unjudged(tmp_path, [long], weights).judge(Rubric(model=THREE))
     assert judgments["status"].to_list() == ["refused"] * 3 + ["ok"] * 3
 
 
@@ -340,6 +340,6 @@ def test_a_little_model_that_knows_nothing_crashes_nothing(tmp_path: Path) -> No
     weights = write_llama(tmp_path, 0, max_position_embeddings=2048)
     rows = [asked("What is 1+1?", *WEIRD), asked("What?", "x" * 3000)]
     sampling = Sampling(n=2, temperature=1.0, max_tokens=6)
-    judgments = Bench(tmp_path, rows, weights, "local").judge(Rubric(model=Asked(sampling=sampling)))
+    judgments = Unjudged(tmp_path, rows, weights, "local").judge(Rubric(model=Asked(sampling=sampling)))
     assert judgments["status"].to_list() == ["unparsable"] * 12 + ["refused"] * 2
     assert judgments["score"].null_count() == 14 and judgments["detail"].null_count() == 0
