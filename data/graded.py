@@ -90,14 +90,14 @@ class Together:
 
 def cases(families: tuple[Family, ...], each: int, right: float, seed: int) -> Iterator[Case]:
     """The same ones for the same seed."""
-    dice = Random(seed)
+    generator = Random(seed)
     for family, entry in entries(families, "worked", each, seed):
         assert family.work is not None and family.spoil is not None
         work = family.work(entry)
-        answer = work if dice.random() < right else family.spoil(entry, dice)
+        answer = work if generator.random() < right else family.spoil(entry, generator)
         judgment = judged(work, answer)
-        mistaken = judged(family.spoil(entry, dice), answer)
-        if mistaken[-1] == judgment[-1] or dice.random() < 0.5:
+        mistaken = judged(family.spoil(entry, generator), answer)
+        if mistaken[-1] == judgment[-1] or generator.random() < 0.5:
             mistaken = _other(judgment)
         yield Case([{"role": "user", "content": family.ask(entry)}], answer, judgment, mistaken)
 

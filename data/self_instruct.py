@@ -73,13 +73,13 @@ class SelfInstruct:
                 f"SelfInstruct shows {self.shots} tasks at a time, but only {len(human)} of {len(seeds)} prompts are "
                 f"one message of at most {self.most_words} words: give it more of them, or fewer shots"
             )
-        own, dice = _alone(written), Random(content_number("shots", seed))
-        return [[{"role": "user", "content": self._question(human, own, dice)}] for _ in range(count)]
+        own, generator = _alone(written), Random(content_number("shots", seed))
+        return [[{"role": "user", "content": self._question(human, own, generator)}] for _ in range(count)]
 
-    def _question(self, human: list[str], own: list[str], dice: Random) -> str:
-        shown = dice.sample(own, min(self.own_shots, len(own)))
-        shown += dice.sample(human, self.shots - len(shown))
-        dice.shuffle(shown)
+    def _question(self, human: list[str], own: list[str], generator: Random) -> str:
+        shown = generator.sample(own, min(self.own_shots, len(own)))
+        shown += generator.sample(human, self.shots - len(shown))
+        generator.shuffle(shown)
         tasks = "\n\n".join(f"Task {place}: {text}" for place, text in enumerate(shown, 1))
         counts = {"shots": self.shots, "new": self.new, "first": self.shots + 1, "last": self.shots + self.new}
         texts = {"tasks": tasks, **{name: str(count) for name, count in counts.items()}}

@@ -13,7 +13,7 @@
       AlreadyRunning   another process runs the same run in the same home
       ApprovalNeeded   a promotion waits for a human's verdict; what it rests on is stored
       HealthAlarm      a judge has crossed a red line of the recipe; what it said is stored, nothing was trained
-      RatingError      battles cannot be rated: a player meets itself, the anchor is unknown, there are none
+      RatingError      comparisons cannot be rated: a player meets itself, the anchor is unknown, there are none
 
 The command line prints the message alone and exits with 2; a traceback is shown only for bugs.
 """
@@ -70,7 +70,7 @@ class TrainingError(FlywheelError):
 
 
 class RatingError(FlywheelError):
-    """Battles cannot be rated."""
+    """Comparisons cannot be rated."""
 
 
 class AlreadyRunning(FlywheelError):

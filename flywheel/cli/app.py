@@ -108,7 +108,7 @@ def run(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As in sampling.n=4; can be repeated.")
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Anew beside what is there, with other dice.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Anew beside what is there, with another seed.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Only the last line.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object per step and iteration.")] = False,
 ) -> None:

@@ -105,7 +105,7 @@ def at_k(iteration: Iteration, checkpoint: str) -> str:
 
 
 def exam_id(iteration: Iteration, prompts: Sequence[str]) -> str:
-    """An exam is its prompts, its judge and its dice: all checkpoints of a run answer with the same seeds."""
+    """An exam is its prompts, its judge and its draw: all checkpoints of a run answer with the same seeds."""
     exam = iteration.recipe.exam
     draw = iteration.draw(exam.sampling, iteration.recipe.seed)
     return iteration.store.known(content_id("exam", exam.name, list(prompts), describe(exam.judge), draw))

@@ -62,7 +62,7 @@ class Iteration:
         return Progress(self.run, self.number, step, done, total, tokens, 0.0, note)
 
     def draw(self, sampling: Sampling, seed: int, engine: str | None = None) -> str:
-        """Names the dice: other parameters, another seed or another engine (None: the recipe's) give other answers."""
+        """Names seed and sampling parameters: others, or another engine (None: the recipe's), give other answers."""
         return self.store.known(content_id("draw", describe(sampling), seed, engine or self.recipe.engine))
 
     def title(self, judge: AnyJudge) -> str:

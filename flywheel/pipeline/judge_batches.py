@@ -29,7 +29,7 @@ def judge_answers(
 ) -> Done:
     """Store the judge's judgments of all answers that it has not judged; yields prompts done, batch by batch.
 
-    The answers are those of `checkpoint` with the dice `draw` to PROMPTS; `seed` is that of the judge's own dice.
+    The answers are those of `checkpoint` with the `draw` to PROMPTS; `seed` is that of the judge's own draw.
     """
     batches = AnswerBatches(iteration, prompts, checkpoint, draw, seed)
     yield from (

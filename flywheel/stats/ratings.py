@@ -118,9 +118,9 @@ def rate(
     fought = _fought(battles if by else battles.with_columns(group=pl.lit(0)))
     players = _placed(shares(fought, group), group)
     sizes = players.group_by(group, maintain_order=True).len()["len"].to_numpy()
-    outcomes, dice = _outcomes(fought, players, group), np.random.default_rng(seed)
+    outcomes, generator = _outcomes(fought, players, group), np.random.default_rng(seed)
     likeliest = fit(outcomes.wins(), sizes, np.zeros(players.height), l2)
-    resampled = [fit(outcomes.wins(dice), sizes, likeliest, l2) for _ in range(resamples)]
+    resampled = [fit(outcomes.wins(generator), sizes, likeliest, l2) for _ in range(resamples)]
     strengths = np.stack([likeliest, *resampled])
     if anchor is not None:
         strengths = strengths - strengths[:, _anchors(players, anchor, group)]
@@ -143,9 +143,9 @@ class _Outcomes(NamedTuple):
     worth: Floats  # (2, outcomes) what one such battle adds there
     size: int  # number of cells: for each group in turn, players^2
 
-    def wins(self, dice: np.random.Generator | None = None) -> Floats:
-        """What each player won from each other one, (size,); each battle drawn Poisson(1) times if there are `dice`."""
-        times = self.times if dice is None else dice.poisson(self.times)
+    def wins(self, generator: np.random.Generator | None = None) -> Floats:
+        """What each player won from each other one, (size,); each battle Poisson(1) times if there is a `generator`."""
+        times = self.times if generator is None else generator.poisson(self.times)
         return np.bincount(self.cells.ravel(), (self.worth * times).ravel(), self.size).astype(np.float64, copy=False)
 
 
@@ -178,7 +178,7 @@ def _placed(players: pl.DataFrame, group: str) -> pl.DataFrame:
 
 def _outcomes(fought: pl.DataFrame, players: pl.DataFrame, group: str) -> _Outcomes:
     kind = (group, "a", "b", "verdict", "weight")
-    found = fought.group_by(kind).agg(times=pl.len().cast(pl.Int64)).sort(kind)  # rows in any order: the same dice
+    found = fought.group_by(kind).agg(times=pl.len().cast(pl.Int64)).sort(kind)  # rows in any order: the same resamples
     for side in ("a", "b"):
         place = players.select(group, pl.col("player").alias(side), pl.col("place", "line").name.suffix(f"_{side}"))
         found = found.join(place, on=[group, side], maintain_order="left")

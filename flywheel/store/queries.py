@@ -120,7 +120,7 @@ def judged_words(store: Store, words: pl.DataFrame, judge: Mapping[str, str]) ->
 
 def words(store: Store, iteration: str, generations: Sequence[str], judge: str, seed: int) -> pl.DataFrame:
     """`trace`, `prompt` (the question), `checkpoint` and `draw` of what a judge wrote about these generations of an
-    iteration, in their order, as far as it gave a score. Its dice have `seed`, or that of the answers' dice."""
+    iteration, in their order, as far as it gave a score. Its draw has `seed`, or that of the answers' draw."""
     query = """
         select j.trace, g.prompt, g.checkpoint, g.draw from judgments j
         join (select unnest($generations) as id, generate_subscripts($generations, 1) as position) r

@@ -14,10 +14,10 @@ from judges.models import verdicts
 from judges.models.shown import ENDLESS, answer
 
 Policy = Literal["consistent", "average", "weighted"]
-"""How the two orders of a comparison are put together: won only if both agree, else a tie; each order half a battle
+"""How the two orders of a comparison are put together: won only if both agree, else a tie; each order half a comparison
 (Lee et al. 2023); or a win in the place that the judge favours counts less (Meta-Rewarding, Wu et al. 2024)."""
 Measure = Literal["wins", "rating"]
-"""The share of its battles that an answer wins, or its Bradley-Terry rating among the answers to its prompt."""
+"""The share of its comparisons that an answer wins, or its Bradley-Terry rating among the answers to its prompt."""
 Texts = Sequence[str | None]
 """What a judge is shown of each of SUBJECTS; None where a thought has no end."""
 Said = Mapping[tuple[int, int], tuple[str, str]]
@@ -88,12 +88,12 @@ def rated(
 ) -> pl.DataFrame:
     """VOTES: one score for each of SUBJECTS from all COMPARISONS between them; NULL for one of which none counts.
 
-    Of one whose battles weigh nothing, as ties do under `weighted`, it is not known who is better: it won half.
+    Of one whose comparisons weigh nothing, as ties do under `weighted`, it is not known who is better: it won half.
     """
     prompts = subjects.select(a="generation", prompt="prompt")
-    battles = POLICIES[policy](comparisons).join(prompts, on="a").filter(pl.col("verdict").is_not_null())
+    weighed = POLICIES[policy](comparisons).join(prompts, on="a").filter(pl.col("verdict").is_not_null())
     rate = ratings.shares if measure == "wins" else partial(ratings.rate, resamples=0)
-    won = pl.DataFrame(schema=ratings.RATINGS) if battles.is_empty() else rate(battles, by="prompt")
+    won = pl.DataFrame(schema=ratings.RATINGS) if weighed.is_empty() else rate(weighed, by="prompt")
     score = pl.col("share").fill_null(0.5).round(9) if measure == "wins" else pl.col("rating").round(6)
     scored = won.select("battles", "wins", generation="player", score=score)
     found = subjects.select("generation").join(scored, on="generation", how="left", maintain_order="left")

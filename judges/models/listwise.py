@@ -90,7 +90,7 @@ class Listwise:
         return pl.DataFrame(rows, schema=COMPARISONS, orient="row")
 
     def rate(self, subjects: pl.DataFrame, comparisons: pl.DataFrame) -> pl.DataFrame:
-        """VOTES: the share of its battles that an answer wins, or its rating."""
+        """VOTES: the share of its comparisons that an answer wins, or its rating."""
         return rated(self.name, self.policy, self.measure, subjects, comparisons, self.thoughts)
 
     def _listings(self, subjects: pl.DataFrame) -> Iterator[Listing]:

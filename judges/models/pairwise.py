@@ -75,7 +75,7 @@ class Pairwise:
         return pl.DataFrame(rows, schema=COMPARISONS, orient="row")
 
     def rate(self, subjects: pl.DataFrame, comparisons: pl.DataFrame) -> pl.DataFrame:
-        """VOTES: the share of its battles that an answer wins, or its rating."""
+        """VOTES: the share of its comparisons that an answer wins, or its rating."""
         return rated(self.name, self.policy, self.measure, subjects, comparisons, self.thoughts)
 
 

@@ -90,9 +90,9 @@ def test_nothing_is_told_of_nothing() -> None:
 
 
 def test_a_slope_with_something_held_fixed_is_that_of_the_regression() -> None:
-    dice = np.random.default_rng(0)
-    x, fixed = dice.normal(size=(2, 50))
-    y = 0.3 * x - 2 * fixed + dice.normal(size=50)
+    generator = np.random.default_rng(0)
+    x, fixed = generator.normal(size=(2, 50))
+    y = 0.3 * x - 2 * fixed + generator.normal(size=50)
     standard = [(column - column.mean()) / column.std() for column in (x, fixed, y)]
     wanted = np.linalg.lstsq(np.stack(standard[:2], axis=1), standard[2], rcond=None)[0][0]
     assert slope(y, x, fixed, alone(50)).value == pytest.approx(wanted)

@@ -174,7 +174,7 @@ def test_so_does_a_recipe_whatever_its_parts(small: Recipe, tmp_path: Path, chan
 def test_another_recipe_gives_what_a_run_with_it_selects(
     small: Recipe, turned: Path, tmp_path: Path, change: dict[str, Any]
 ) -> None:
-    """Of the first iteration both have the same answers, and the judges ask with the same dice."""
+    """Of the first iteration both have the same answers, and the judges ask with the same seeds."""
     before, other = fingerprint(turned), replace(small, **change)
     home, mine = selected(other, tmp_path / "other"), copied(turned, tmp_path / "mine")
     found, questions = replayed(other, mine, 1)
