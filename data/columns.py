@@ -20,7 +20,7 @@ SLOT = "{prompt}"
 SHOWN = 5
 """Row numbers that an error names before it says how many more there are."""
 
-Row = Mapping[str, Any]
+SourceRow = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ def check_columns(wanted: Sequence[str], there: Sequence[str], source: str) -> N
         raise SourceError(f"{source} has no column {missing[0]!r}; its columns are {', '.join(there) or 'none'}")
 
 
-def prompts(rows: Iterable[Row], columns: Columns, source: str, there: Mapping[str, Any]) -> pl.DataFrame:
+def prompts(rows: Iterable[SourceRow], columns: Columns, source: str, there: Mapping[str, Any]) -> pl.DataFrame:
     """PROMPTS from rows; SourceError names those that cannot be used.
 
     `there` has the columns that the rows have; it may fill while they are read.
@@ -97,7 +97,7 @@ def prompts(rows: Iterable[Row], columns: Columns, source: str, there: Mapping[s
     return pl.DataFrame(list(found.values()), schema=PROMPTS, orient="row")
 
 
-def table(rows: Iterable[Row], names: Sequence[str], source: str, there: Mapping[str, Any]) -> pl.DataFrame:
+def typed_table(rows: Iterable[SourceRow], names: Sequence[str], source: str, there: Mapping[str, Any]) -> pl.DataFrame:
     """These columns: numbers where all values are numbers, else text; SourceError where there is neither."""
     cells = [[row.get(name) for name in names] for row in rows]
     check_columns(names, list(there), source)
@@ -133,7 +133,7 @@ def _chat(value: Any, columns: Columns, source: str, number: int) -> Chat:
     return [*before, {"role": "user", "content": f"{first}{text}{last}"}]
 
 
-def _reference(row: Row, columns: Columns, source: str, number: int) -> tuple[str | None, bool]:
+def _reference(row: SourceRow, columns: Columns, source: str, number: int) -> tuple[str | None, bool]:
     """The reference, and whether `reference_after` was there to cut it."""
     whole = None if columns.reference is None else _told(row.get(columns.reference), columns.reference, source, number)
     if whole is None or columns.reference_after is None:
@@ -142,7 +142,7 @@ def _reference(row: Row, columns: Columns, source: str, number: int) -> tuple[st
     return (after.strip() if marker else None), bool(marker)
 
 
-def _meta(row: Row, columns: Columns, source: str, number: int) -> str | None:
+def _meta(row: SourceRow, columns: Columns, source: str, number: int) -> str | None:
     if columns.meta is None:
         return None
     several = isinstance(columns.meta, tuple)

@@ -5,7 +5,7 @@ from prefect.input import RunInput
 from prefect.runtime import deployment
 from pydantic import Field
 
-from flows.artifacts import flips, plain
+from flows.artifacts import flips, markdown_line
 from flywheel.pipeline import approve
 from flywheel.pipeline.iteration import Iteration
 
@@ -13,7 +13,7 @@ PATIENCE_SECONDS = 7 * 24 * 3600
 """How long a form waits. After that the flow run fails, and the next one asks again."""
 
 
-class Verdict(RunInput):
+class ApprovalForm(RunInput):
     """The form."""
 
     approve: bool = Field(description="Whether the new checkpoint becomes the policy.")
@@ -27,12 +27,12 @@ def obtain(iteration: Iteration) -> bool:
     The flow run ends here until then, and its process too: it is run again from the top. A flow run without a
     deployment cannot be run again by itself, so there nobody is asked.
     """
-    asked = approve.asked(iteration.store, iteration.run)
+    asked = approve.waiting_promotion(iteration.store, iteration.run)
     if asked is None or not deployment.id:
         return asked is None
-    form = Verdict.with_initial_data(description=evidence(iteration, asked))
+    form = ApprovalForm.with_initial_data(description=evidence(iteration, asked))
     said = suspend_flow_run(wait_for_input=form, timeout=PATIENCE_SECONDS, key=f"iteration-{iteration.number}")
-    approve.answer(iteration.store, iteration.run, said.approve, said.author, said.because)
+    approve.record_verdict(iteration.store, iteration.run, said.approve, said.author, said.because)
     return True
 
 
@@ -40,7 +40,7 @@ def evidence(iteration: Iteration, asked: approve.Asked) -> str:
     """What the promotion rests on, in Markdown."""
     parts = [
         f"**{iteration.recipe.name}, iteration {asked.number}**: promote {asked.candidate}?",
-        plain(f"To be {asked.said}", 2000),
+        markdown_line(f"To be {asked.said}", 2000),
         *flips(iteration.store, asked.candidate, asked.incumbent, asked.exam),
         f"More of it: `flywheel report{approve.at_home(iteration.home.resolve())}`, artifacts of this flow run.",
     ]

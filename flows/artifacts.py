@@ -1,7 +1,7 @@
 """What a flow run shows of itself: artifacts with the iterations, the filters, the exam, answers and the report.
 
 Keys are the same from run to run, as in `quickstart-progress`, so that the UI shows a history for each. What a model
-wrote is never interpreted: see `plain`.
+wrote is never interpreted: see `markdown_line`.
 """
 
 import re
@@ -47,7 +47,7 @@ TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u206
 """Characters that change the direction of what follows them."""
 
 
-def plain(text: str, long: int = LONG) -> str:
+def markdown_line(text: str, long: int = LONG) -> str:
     """One line of Markdown that shows the text as it is, and never means anything: no tag, link, table cell or code.
 
     Line ends become arrows, long texts are cut, control characters are replaced. Each punctuation mark is escaped,
@@ -65,7 +65,7 @@ def key(name: str, what: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", f"{name}-{what}".lower()).strip("-")
 
 
-def table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def markdown_table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """A Markdown table; the cells are shown as they are."""
     lines = [names, ["---"] * len(names), *([_cell(value) for value in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -84,19 +84,19 @@ def show_iteration(iteration: Iteration) -> None:
         rows = _rows(lost.select("filter", "rows_in", "rows_out", "reason"))
         create_table_artifact(rows, key=key(name, "funnel"), description=f"Iteration {iteration.number}: {what}")
     if len(samples := evidence.beside(store, iteration.id, SAMPLES)):
-        create_markdown_artifact(answers(iteration.number, samples), key=key(name, "answers"))
+        create_markdown_artifact(answers_markdown(iteration.number, samples), key=key(name, "answers"))
 
 
 def exam(iteration: Iteration) -> str:
     """The exam of an iteration and what was decided, in Markdown."""
     decision = queries.decisions(iteration.store, iteration.run).filter(number=iteration.number).row(0, named=True)
-    parts = [f"## Iteration {iteration.number}: {decision['decision']}", plain(str(decision["reason"]), 2000)]
+    parts = [f"## Iteration {iteration.number}: {decision['decision']}", markdown_line(str(decision["reason"]), 2000)]
     if decision["difference"] is not None:
         interval = f"{100 * decision['low']:+.1f} to {100 * decision['high']:+.1f}"
         points = (f"{100 * decision['difference']:+.1f}", interval, f"{decision['p']:.2g}")
         names = ("solved", "points to the incumbent", "95% interval", "p", "gained", "lost")
         row = (f"{decision['score']:.3f}", *points, decision["gained"], decision["lost"])
-        parts += [table(names, [row])]
+        parts += [markdown_table(names, [row])]
         parts += flips(iteration.store, decision["candidate"], decision["incumbent"], decision["exam"])
     return "\n\n".join(parts)
 
@@ -106,22 +106,22 @@ def flips(store: Store, candidate: str, incumbent: str, exam: str) -> list[str]:
     found = evidence.flipped(store, candidate, incumbent, exam, FLIPS)
     if found.is_empty():
         return []
-    return [f"### Items gained and lost (up to {FLIPS})", table(("", "question", "reference"), found.rows())]
+    return [f"### Items gained and lost (up to {FLIPS})", markdown_table(("", "question", "reference"), found.rows())]
 
 
-def answers(number: int, samples: pl.DataFrame) -> str:
+def answers_markdown(number: int, samples: pl.DataFrame) -> str:
     """Answers that train beside others, in Markdown."""
     other = "rejected" if samples["paired"].all() else "dropped"
     names = ("question", "chosen" if other == "rejected" else "kept", other)
     rows = samples.select("question", "chosen", "other").rows()
-    return f"## Iteration {number}: answers that train, and others to the same prompt\n\n{table(names, rows)}"
+    return f"## Iteration {number}: answers that train, and others to the same prompt\n\n{markdown_table(names, rows)}"
 
 
 def show_report(store: Store, home: Path, run: str) -> Path:
     """Write the report of a run and link to it."""
     name = str((queries.row(store, "runs", run) or {})["name"])
     path = html.write(store, home, run).resolve()
-    what = f"The report with plots: {plain(str(path), 2000)}. Most browsers open a file only when asked by its address."
+    what = f"The report with plots: {markdown_line(str(path), 2000)}. Most browsers open a file only by its address."
     create_link_artifact(path.as_uri(), link_text=path.name, key=key(name, "report"), description=what)
     return path
 
@@ -138,4 +138,4 @@ def _short(value: Any) -> Any:
 
 
 def _cell(value: Any) -> str:
-    return "" if value is None else str(value) if isinstance(value, (int, float)) else plain(str(value))
+    return "" if value is None else str(value) if isinstance(value, (int, float)) else markdown_line(str(value))

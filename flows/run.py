@@ -160,7 +160,7 @@ def loop(
     return note
 
 
-def in_words() -> str:
+def flow_run_name() -> str:
     """The name of the flow run: its recipe, and how far it goes."""
     given = flow_run.parameters
     name = Path(given["recipe"]).stem
@@ -169,7 +169,7 @@ def in_words() -> str:
     return name if given.get("iterations") is None else f"{name}: up to iteration {given['iterations']}"
 
 
-@flow(name="flywheel", flow_run_name=in_words)
+@flow(name="flywheel", flow_run_name=flow_run_name)
 def run(
     recipe: str,
     iterations: Annotated[int, Field(ge=0)] | None = None,

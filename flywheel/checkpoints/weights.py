@@ -58,7 +58,7 @@ def publish(tmp: Path, out: Path) -> None:
     _sync(out.parent)
 
 
-def check(weights: str) -> None:
+def check_weights(weights: str) -> None:
     """Raise WeightsError, with one sentence that says what to do, unless these weights can be loaded."""
     folder = locate(weights)
     _check_manifest(folder)

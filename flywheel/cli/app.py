@@ -17,7 +17,7 @@ from flywheel.cli.approve import approve, ask_here, reject
 from flywheel.cli.export import app as exports
 from flywheel.cli.export import import_
 from flywheel.cli.judge import app as judges
-from flywheel.cli.options import EngineName, Home, Run, told
+from flywheel.cli.options import EngineName, Home, RunName, told_which
 from flywheel.cli.replay import replay
 from flywheel.cli.sql import sql
 from flywheel.cli.store import app as upkeep
@@ -88,7 +88,7 @@ def _show_version(wanted: bool) -> None:
 
 
 @app.callback()
-def start(
+def start_process(
     show_version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
@@ -99,8 +99,8 @@ def start(
         os.environ.setdefault(name, value)
 
 
-@app.command()
-def run(
+@app.command("run")
+def run_recipe(
     recipe: Annotated[str, typer.Argument(help="Name of a shipped recipe, or the path of a recipe file.")],
     iterations: Annotated[int | None, typer.Option(min=0, help="How many there are to be in all.")] = None,
     home: Home = Path("runs"),
@@ -137,7 +137,7 @@ def _spin(recipe_at: "Callable[[int], Recipe]", home: Path, iterations: int | No
     from flywheel.pipeline.loop import iterate
     from flywheel.recipe.runs import run_in
     from flywheel.report.summary import events
-    from flywheel.report.terminal import json_lines, lines
+    from flywheel.report.terminal import json_lines, progress_lines
 
     iterating = cast("Generator[Progress, None, None]", iterate(recipe_at, home, iterations=iterations))
     with contextlib.closing(iterating) as steps:  # ends the engine's processes, whatever happens here
@@ -145,7 +145,7 @@ def _spin(recipe_at: "Callable[[int], Recipe]", home: Path, iterations: int | No
         if as_json:
             json_lines(happening, quiet)
         else:
-            lines(happening, Console(highlight=False), quiet)
+            progress_lines(happening, Console(highlight=False), quiet)
 
 
 @app.command()
@@ -181,13 +181,13 @@ def doctor(
 
 
 @app.command()
-def report(home: Home = Path("runs"), run: Run = None) -> None:
+def report(home: Home = Path("runs"), run: RunName = None) -> None:
     """Write a run's report with plots as one HTML file."""
     from flywheel.report.html import write
     from flywheel.store.lookup import find_run
 
     store = open_store(home)
-    typer.echo(write(store, home, told(find_run(store, run)).id))
+    typer.echo(write(store, home, told_which(find_run(store, run)).id))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from flywheel.cli.options import Home, told
+from flywheel.cli.options import Home, told_which
 from flywheel.store.home import open_store
 
 app = typer.Typer(help="A dataset for TRL, or a checkpoint for transformers, with a card.", no_args_is_help=True)
@@ -27,7 +27,7 @@ def dataset(
     from flywheel.exchange.export import export_dataset, find_dataset
 
     store = open_store(home)
-    done = export_dataset(store, told(find_dataset(store, target)).id, path, form, license)
+    done = export_dataset(store, told_which(find_dataset(store, target)).id, path, form, license)
     typer.echo(f"{done.what} at {done.path}")
 
 
@@ -45,7 +45,7 @@ def checkpoint(
     from flywheel.exchange.export import export_checkpoint, find_checkpoint
 
     store = open_store(home)
-    done = export_checkpoint(store, home, told(find_checkpoint(store, target)).id, folder, license)
+    done = export_checkpoint(store, home, told_which(find_checkpoint(store, target)).id, folder, license)
     typer.echo(f"{done.what} at {done.path}")
 
 

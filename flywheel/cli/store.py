@@ -15,16 +15,16 @@ UNSOUND = 1
 app = typer.Typer(help="The store: whether it is sound, a smaller file, a copy.", no_args_is_help=True)
 
 
-@app.command()
-def check(
+@app.command("check")
+def check_store(
     home: Home = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object per finding.")] = False,
 ) -> None:
     """Look for rows that do not fit together; ends with 1 if there are any. A run may go on meanwhile."""
-    from flywheel.store.maintenance import check as findings
+    from flywheel.store.maintenance import faults
 
     wrong = False
-    for finding in findings(open_store(home), home):
+    for finding in faults(open_store(home), home):
         wrong |= finding.kind == "error"
         kind, where, what, rows, example = finding
         line = f"{kind}: {where}: {what}: {rows} row{'s' * (rows != 1)}, such as {example}"

@@ -14,7 +14,7 @@ SHOWN = 400
 """Characters of a text that is shown."""
 
 
-def words(value: Any) -> str:
+def inline(value: Any) -> str:
     """A value within a line: one line of plain text, with a backslash before each character that could be markup."""
     if isinstance(value, float):
         value = f"{value:.4g}"
@@ -31,9 +31,9 @@ def fenced(text: str, language: str = "text") -> str:
     return f"{fence}{language}\n{shown}\n{fence}"
 
 
-def table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def card_table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """A table."""
-    lines = [[*names], ["---"] * len(names), *([words(cell) for cell in row] for row in rows)]
+    lines = [[*names], ["---"] * len(names), *([inline(cell) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

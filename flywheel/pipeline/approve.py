@@ -27,7 +27,7 @@ class Asked(NamedTuple):
 
 def settled(iteration: Iteration, candidate: str, reason: str, numbers: str) -> tuple[str, str]:
     """What a human made of a promotion, promote or hold, and why in words; ApprovalNeeded as long as nobody has."""
-    verdict = evidence.verdict(iteration.store, iteration.id, candidate)
+    verdict = evidence.human_verdict(iteration.store, iteration.id, candidate)
     if verdict is None:
         _add(iteration.store, iteration.id, candidate, "asked", None, reason)
         run = f"{iteration.run}{at_home(iteration.home)}"
@@ -43,16 +43,16 @@ def settled(iteration: Iteration, candidate: str, reason: str, numbers: str) -> 
     return "hold", f"held, rejected by {author}{because}: {numbers}"
 
 
-def asked(store: Store, run: str) -> Asked | None:
+def waiting_promotion(store: Store, run: str) -> Asked | None:
     """The promotion of a run that waits for a human, if there is one."""
     found = evidence.waiting(store, run)
     return Asked(**found.row(0, named=True)) if len(found) else None
 
 
-def answer(store: Store, run: str | None, approve: bool, author: str, said: str) -> Asked:
+def record_verdict(store: Store, run: str | None, approve: bool, author: str, said: str) -> Asked:
     """Write down a human's verdict on what waits in a run (by name or id; None: the latest); StoreError if nothing."""
     id, name, _ = find_run(store, run, waiting=True)
-    waiting = asked(store, id)
+    waiting = waiting_promotion(store, id)
     if waiting is None:
         raise StoreError(f"nothing of run {name} ({id}) waits for a human; `flywheel status` shows its decisions")
     _add(store, waiting.iteration, waiting.candidate, "approved" if approve else "rejected", author, said)

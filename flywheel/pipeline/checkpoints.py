@@ -38,7 +38,7 @@ def enrolled(iteration: Iteration, name: str, engine: str | None = None) -> str:
     else:
         name = str(located(name))
         weights.fetch(name)
-        weights.check(name)
+        weights.check_weights(name)
         place = str(Path(name).resolve()) if Path(name).is_dir() else name
         id = content_id("base", weights.identify(name))
     row = {"id": id, "kind": "base", "weights": place, "created_at": now()}

@@ -6,13 +6,13 @@ import polars as pl
 
 from flywheel.evaluation.gate import decide
 from flywheel.evaluation.paired_test import compare, tell
-from flywheel.evaluation.scores import grade, maj_at_k, pass_at_k
+from flywheel.evaluation.scores import grade_exam, maj_at_k, pass_at_k
 from flywheel.identity import describe
 from flywheel.pipeline.approve import settled
 from flywheel.pipeline.checkpoints import candidate
 from flywheel.pipeline.iteration import Iteration, Progress, draw_frame, opening
 from flywheel.pipeline.judge_batches import judge_answers
-from flywheel.pipeline.sample import answer
+from flywheel.pipeline.sample import answer_prompts
 from flywheel.pipeline.select import silence
 from flywheel.protocols import Scaled
 from flywheel.store import queries
@@ -36,17 +36,17 @@ def examine(iteration: Iteration) -> Iterator[Progress]:
 def graded(iteration: Iteration, checkpoint: str, exam: str, prompts: pl.DataFrame) -> Iterator[tuple[int, int]]:
     """Answer, judge and grade the exam; yields prompts answered and tokens."""
     sampling, judge, seed = iteration.recipe.exam.sampling, iteration.recipe.exam.judge, iteration.recipe.seed
-    yield from answer(iteration, prompts, checkpoint, sampling, seed, "exam")
+    yield from answer_prompts(iteration, prompts, checkpoint, sampling, seed, "exam")
     draw = iteration.draw(sampling, seed)
     for _ in judge_answers(iteration, prompts, checkpoint, draw, judge, seed):
         pass
-    iteration.store.add("grades", grade(answered(iteration, checkpoint, prompts), checkpoint, exam))
+    iteration.store.add("grades", grade_exam(exam_answers(iteration, checkpoint, prompts), checkpoint, exam))
 
 
-def answered(iteration: Iteration, checkpoint: str, prompts: pl.DataFrame) -> pl.DataFrame:
-    """The judged answers to PROMPTS of the exam, as `grade` wants them: scores go from 0 to 1, whatever their scale."""
+def exam_answers(iteration: Iteration, checkpoint: str, prompts: pl.DataFrame) -> pl.DataFrame:
+    """The judged answers to PROMPTS of the exam for `grade_exam`: scores go from 0 to 1, whatever their scale."""
     judge, draw = iteration.recipe.exam.judge, iteration.draw(iteration.recipe.exam.sampling, iteration.recipe.seed)
-    answers = queries.answered(iteration.store, checkpoint, draw, prompts["id"].to_list(), iteration.title(judge))
+    answers = queries.judged_answers(iteration.store, checkpoint, draw, prompts["id"].to_list(), iteration.title(judge))
     low, high = judge.scale if isinstance(judge, Scaled) else (0.0, 1.0)
     return answers.with_columns((pl.col("score") - low) / (high - low))
 
@@ -94,8 +94,8 @@ def at_k(iteration: Iteration, checkpoint: str) -> str:
     ks = [k for k in exam.ks if k > 1]
     if not ks:
         return ""
-    answers = answered(iteration, checkpoint, exam.prompts())
-    counts = grade(answers, checkpoint, "").select("n", "correct")
+    answers = exam_answers(iteration, checkpoint, exam.prompts())
+    counts = grade_exam(answers, checkpoint, "").select("n", "correct")
     told = [
         f"pass@{k} {counts.select(pass_at_k(pl.col('n'), pl.col('correct'), k).mean()).item():.3f}, "
         f"maj@{k} {maj_at_k(answers, k).select(pl.col('majority').mean()).item() or 0.0:.3f}"

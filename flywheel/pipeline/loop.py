@@ -27,7 +27,7 @@ from flywheel.preflight.recipe import check_all
 from flywheel.processes.run_lock import alone
 from flywheel.protocols import Engine
 from flywheel.recipe.recipe import Recipe
-from flywheel.recipe.runs import run_in, told
+from flywheel.recipe.runs import resume_remarks, run_in
 from flywheel.store import queries
 from flywheel.store.store import Store
 
@@ -97,7 +97,7 @@ def undecided(
     AlreadyRunning if another process runs the same run in this home.
     """
     first, run = recipe_at(1), run_in(recipe_at, store)
-    remarks = list(told(recipe_at, store, run))
+    remarks = list(resume_remarks(recipe_at, store, run))
     with alone(home, run, first.name):
         for number in range((iterations if iterations is not None else first.iterations) + 1):
             decided = queries.decisions(store, run)

@@ -32,7 +32,7 @@ def worth_judging(iteration: Iteration, meta: Meta) -> pl.DataFrame:
     for keep in meta.keep:
         answers = keep(answers)
     ids = answers.collect()["generation"].to_list()
-    return queries.words(
+    return queries.judge_words(
         iteration.store, iteration.id, ids, iteration.title(iteration.recipe.judges[0]), iteration.seed
     )
 

@@ -7,7 +7,7 @@ import polars as pl
 
 from flywheel.errors import HealthAlarm, RecipeError
 from flywheel.health.alarms import going_off
-from flywheel.health.judge_health import Evidence, Found, measures, right_share, self_preference
+from flywheel.health.judge_health import Evidence, Measured, measures, right_share, self_preference
 from flywheel.identity import title
 from flywheel.pipeline.iteration import Iteration, note_event
 from flywheel.pipeline.meta_judge import worth_judging
@@ -26,7 +26,7 @@ def check_up(iteration: Iteration) -> str | None:
 
     Raises HealthAlarm for a red one.
     """
-    known = queries.health(iteration.store, iteration.run)
+    known = queries.run_health(iteration.store, iteration.run)
     mine = known.filter(pl.col("iteration") == iteration.number)
     fresh = mine.is_empty()
     if fresh:
@@ -121,7 +121,7 @@ def own_taste(iteration: Iteration, judge: AnyJudge) -> dict[str, Estimate]:
     return {"self-preference": found} if found.n else {}
 
 
-def since(found: dict[str, Estimate], before: pl.DataFrame) -> Found:
+def since(found: dict[str, Estimate], before: pl.DataFrame) -> Measured:
     """What has changed: `before` are the HEALTH rows of the same judge in earlier iterations."""
     first = before.filter(pl.col("iteration") == pl.col("iteration").min())
     known = {row["measure"]: Estimate(row["value"], row["low"], row["high"], row["n"]) for row in first.to_dicts()}

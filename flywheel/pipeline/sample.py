@@ -10,7 +10,7 @@ from flywheel.protocols import Sampling
 from flywheel.store import queries
 
 
-def answer(
+def answer_prompts(
     iteration: Iteration, prompts: pl.DataFrame, checkpoint: str, sampling: Sampling, seed: int, role: str
 ) -> Iterator[tuple[int, int]]:
     """Store `sampling.n` generations for each of PROMPTS; yields prompts done and tokens made, batch by batch.
@@ -35,7 +35,7 @@ def sample(iteration: Iteration) -> Iterator[Progress]:
     """The policy answers every proposed prompt `sampling.n` times."""
     assert iteration.policy is not None
     prompts = queries.proposed(iteration.store, iteration.id)
-    for done, tokens in answer(
+    for done, tokens in answer_prompts(
         iteration, prompts, iteration.policy, iteration.recipe.sampling, iteration.seed, "answer"
     ):
         yield iteration.progress("sample", done, len(prompts), tokens)

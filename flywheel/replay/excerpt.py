@@ -41,7 +41,7 @@ def iterations(store: Store, run: str) -> pl.DataFrame:
     return store.sql(query, {"run": run})
 
 
-def answers(store: Store, iteration: str) -> Frames:
+def iteration_answers(store: Store, iteration: str) -> Frames:
     """The answers of an iteration, with all that tells how they came about and whom a judge would ask."""
     values = {"iteration": iteration}
     mine = "(from iterations where id = $iteration)"

@@ -14,7 +14,16 @@ from flywheel.pipeline.meta_judge import judge_judgments, worth_judging
 from flywheel.pipeline.select import dataset_frames, selected, silence
 from flywheel.protocols import AnyJudge, Asked, Judge, PairJudge, askers
 from flywheel.replay import excerpt
-from flywheel.replay.difference import Difference, Side, Truth, called, difference, nobody_knows, told, truth_of
+from flywheel.replay.difference import (
+    Difference,
+    Side,
+    Truth,
+    called,
+    difference,
+    nobody_knows,
+    stored_scores,
+    truth_of,
+)
 from flywheel.store import queries
 from flywheel.store.ids import prompt_id
 from flywheel.store.store import Store
@@ -81,7 +90,7 @@ class Past:
         selections, examples = excerpt.selected(record, iteration.id, self.row["dataset"])
         words = examples["generations"].explode().drop_nulls().unique(maintain_order=True)
         about = excerpt.judgments(record, words.filter(~words.is_in(self.answers)).to_list())
-        then = Side(selections, examples, told(self.row["recipe"], self.heard, about))
+        then = Side(selections, examples, stored_scores(self.row["recipe"], self.heard, about))
         return difference(
             iteration.number, len(judged[0]), then, now, self._truth(gold, examiners), list(self._notes(judged[0]))
         )

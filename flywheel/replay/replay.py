@@ -141,7 +141,7 @@ def planned(
     """
     record = open_store(home)
     id, name, _ = find_run(record, run)
-    rows, left_out = chosen(excerpt.iterations(record, id), iterations, name)
+    rows, left_out = rows_to_replay(excerpt.iterations(record, id), iterations, name)
     recipes = [recipe_at(row["number"]) for row in rows]
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flywheel-replay-")))
@@ -157,7 +157,9 @@ def planned(
         yield Plan(record, id, name, pasts, left_out)
 
 
-def chosen(found: pl.DataFrame, wanted: Sequence[int] | None, run: str) -> tuple[list[dict[str, Any]], list[str]]:
+def rows_to_replay(
+    found: pl.DataFrame, wanted: Sequence[int] | None, run: str
+) -> tuple[list[dict[str, Any]], list[str]]:
     """Rows of `excerpt.iterations` to replay, and why others are left out; FlywheelError if a wanted one cannot be."""
     rows = {row["number"]: row for row in found.iter_rows(named=True)}
     if wanted is None:

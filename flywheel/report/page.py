@@ -50,7 +50,7 @@ def page(title: str, parts: Iterable[str]) -> str:
     return f"{head}{screen}<style>{STYLE}</style>\n" + "\n".join(parts) + "</html>\n"
 
 
-def table(rows: Iterable[Sequence[Any]], names: Sequence[str]) -> str:
+def html_table(rows: Iterable[Sequence[Any]], names: Sequence[str]) -> str:
     """A table that is scrolled where it is wider than the page."""
     head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
     body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>\n" for row in rows)

@@ -1,7 +1,7 @@
 """A run on the screen: a bar for the step that is going on, a line for each iteration, and what came of it.
 
-`events` says what happens; `lines` shows it to people (bars only in a terminal), `json_lines` to programs. All numbers
-come from the store.
+`events` says what happens; `progress_lines` shows it to people (bars only in a terminal), `json_lines` to programs. All
+numbers come from the store.
 """
 
 import json
@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flywheel.processes.run_lock import going_on
-from flywheel.report.summary import Event, Row
+from flywheel.report.summary import Event, SummaryRow
 from flywheel.store import evidence, queries
 from flywheel.store.lookup import meant
 from flywheel.store.store import Store
@@ -41,20 +41,20 @@ class Column(NamedTuple):
 
     title: str
     width: int
-    cell: Callable[[Row], str]
+    cell: Callable[[SummaryRow], str]
 
 
-def _number(name: str, form: str) -> Callable[[Row], str]:
+def _number(name: str, form: str) -> Callable[[SummaryRow], str]:
     return lambda row: "-" if row.get(name) is None else format(row[name], form)
 
 
-def _difference(row: Row) -> str:
+def _difference(row: SummaryRow) -> str:
     if row.get("difference") is None:
         return "-"
     return f"{100 * row['difference']:+.1f} ({100 * row['low']:+.1f} to {100 * row['high']:+.1f})"
 
 
-def _kept(row: Row) -> str:
+def _kept(row: SummaryRow) -> str:
     kept = "-" if row.get("kept") is None else row["kept"]  # nothing is selected as long as judges are at work
     return f"{kept}/{row['generated']}" if row.get("generated") else "-"
 
@@ -80,7 +80,7 @@ def json_lines(happening: Iterable[Event], quiet: bool) -> None:
             print(json.dumps({"event": kind, **values}, default=str), flush=True)
 
 
-def lines(happening: Iterable[Event], console: Console, quiet: bool) -> None:
+def progress_lines(happening: Iterable[Event], console: Console, quiet: bool) -> None:
     """For people: a bar in a terminal, each note, a line per iteration, and the way to the history."""
     shown = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}")
     times = TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()
@@ -102,7 +102,7 @@ def lines(happening: Iterable[Event], console: Console, quiet: bool) -> None:
         _say(console, "\n".join(f"  {example}" for example in SQL_EXAMPLES), "cyan")
 
 
-def _move(bars: Bars, values: Row) -> None:
+def _move(bars: Bars, values: SummaryRow) -> None:
     """One bar, for the step that is going on."""
     name = f"iteration {values['iteration']}: {values['step']}"
     if [task.description for task in bars.tasks] != [name]:
@@ -113,7 +113,7 @@ def _move(bars: Bars, values: Row) -> None:
     bars.update(bars.task_ids[0], completed=values["done"], total=values["total"], rate=rate)
 
 
-def _iteration(console: Console, row: Row, headed: bool) -> None:
+def _iteration(console: Console, row: SummaryRow, headed: bool) -> None:
     if not headed:
         _say(console, "  ".join(column.title.rjust(column.width) for column in COLUMNS), "bold")
     style = {"promote": "green", "roll back": "red"}.get(str(row.get("decision")), "yellow")
@@ -155,7 +155,7 @@ def _say(console: Console, text: str, style: str) -> None:
     console.print(Text(text, style), soft_wrap=True)
 
 
-def table(frame: pl.DataFrame, console: Console) -> None:
+def print_table(frame: pl.DataFrame, console: Console) -> None:
     """Print a frame; long cells and many rows are cut, and it says so."""
     shown = Table(*(escape(name) for name in frame.columns), row_styles=("", "dim"))
     for row in frame.head(ROWS).iter_rows():
@@ -165,7 +165,7 @@ def table(frame: pl.DataFrame, console: Console) -> None:
         console.print(f"{ROWS} of {len(frame)} rows; --csv or --json gives all of them")
 
 
-def marked_table(rows: list[Row], console: Console) -> None:
+def marked_table(rows: list[SummaryRow], console: Console) -> None:
     """Print HEALTH with `alarm`, its colour or None, and `line`, which one was crossed or kept, or None."""
     shown = Table("judge", "measure", "value", "95% interval", "n", "line")
     for row in rows:
@@ -182,7 +182,7 @@ def health_by_iteration(health: pl.DataFrame, progress: pl.DataFrame, console: C
     interval = pl.format("{} ({} to {})", *(pl.col(name).round(3) for name in ("value", "low", "high")))
     told = health.with_columns(told=pl.coalesce(interval, pl.col("value").round(3).cast(pl.String), pl.lit("-")))
     wide = told.pivot("iteration", index=["judge", "measure"], values="told", maintain_order=True)
-    table(wide.rename({name: f"iteration {name}" for name in wide.columns[2:]}), console)
+    print_table(wide.rename({name: f"iteration {name}" for name in wide.columns[2:]}), console)
     for row in progress.drop_nulls("notes").iter_rows(named=True):
         _say(
             console, "\n".join(f"iteration {row['iteration']}: {note}" for note in row["notes"].splitlines()), "yellow"

@@ -21,7 +21,7 @@ import polars as pl
 from flywheel.errors import ExamLeak, StoreError
 from flywheel.store.lock import alone, when_free
 from flywheel.store.migrations import bring_up, newest, state, views_hash
-from flywheel.store.query import asked
+from flywheel.store.query import run_query
 from flywheel.store.schema import KEYS, TABLES
 
 SHARED = dict.fromkeys(("generations", "judgments"), ("checkpoint", "draw"))
@@ -82,7 +82,7 @@ class Store:
     def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> pl.DataFrame:
         """The answer to a question, over all that is committed; StoreError where DuckDB refuses it or it writes."""
         with self.reading() as connection:
-            return asked(connection, query, parameters)
+            return run_query(connection, query, parameters)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:

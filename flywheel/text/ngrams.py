@@ -31,7 +31,7 @@ class Text(NamedTuple):
     unit: Hashes  # what takes such a power away again
 
 
-def said() -> pl.Expr:
+def user_text() -> pl.Expr:
     """What users say in a `chat`."""
     message = pl.element().struct
     return pl.col("chat").list.eval(message.field("content").filter(message.field("role") == "user")).list.join("\n")
@@ -39,7 +39,7 @@ def said() -> pl.Expr:
 
 def text_of(prompts: pl.DataFrame) -> Text:
     """The words of PROMPTS, in lower case and without punctuation."""
-    plain = said().str.to_lowercase().str.replace_all(PRINTED, "$1 $2 ")
+    plain = user_text().str.to_lowercase().str.replace_all(PRINTED, "$1 $2 ")
     flat = prompts.select(word=plain.str.extract_all(WORD)).with_row_index("row").explode("word").drop_nulls()
     rows, prompt = flat["row"].to_numpy().astype(np.int64), np.arange(prompts.height)
     begins, ends = np.searchsorted(rows, prompt), np.searchsorted(rows, prompt, side="right")

@@ -40,7 +40,7 @@ def finish(spec: Spec, task: Task, trainer: Any, tokenizer: Any) -> None:
         tokenizer.save_pretrained(tmp)
         if not isinstance(spec.settings, Reward):  # which has no log-probabilities
             write_canary(model, task.canary, tmp)
-        lines = told(trainer.state.log_history, task)
+        lines = metric_lines(trainer.state.log_history, task)
         (tmp / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         weights.seal(tmp)
         weights.publish(tmp, spec.out)
@@ -83,7 +83,7 @@ def write_canary(model: Any, token_ids: list[int], folder: Path) -> None:
     (folder / "canary.json").write_text(json.dumps({"token_ids": token_ids, "logprobs": logprobs}))
 
 
-def told(history: list[dict[str, float]], task: Task) -> list[dict[str, Any]]:
+def metric_lines(history: list[dict[str, float]], task: Task) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl."""
     lines: list[dict[str, Any]] = []
     for row in history:

@@ -81,8 +81,8 @@ def _prepare(job: Job, work: Path) -> None:
     if job.out.exists():
         raise TrainingError(f"{job.out} exists but is not a finished checkpoint; move it away or delete it")
     examples = _read(job.examples)
-    fit.check(examples, job.settings)
-    weights.check(job.init_from)
+    fit.check_examples(examples, job.settings)
+    weights.check_weights(job.init_from)
     init_from, reference = str(weights.locate(job.init_from).absolute()), _reference(job)
     spec = {
         "examples": str(job.examples.absolute()),
@@ -107,7 +107,7 @@ def _reference(job: Job) -> str | None:
         raise TrainingError(f"{kind} {'wants a' if wanted else 'takes no'} reference policy")
     if job.reference is None:
         return None
-    weights.check(job.reference)
+    weights.check_weights(job.reference)
     return str(weights.locate(job.reference).absolute())
 
 
@@ -134,7 +134,7 @@ def _fingerprint(job: Job, examples: pl.DataFrame) -> str:
 def _content(name: str) -> str:
     """Names checked weights."""
     folder = weights.locate(name)
-    # `check` has just compared a sealed folder with its manifest, which is quicker to read than gigabytes again.
+    # `check_weights` has just compared a sealed folder with its manifest, quicker to read than gigabytes again.
     return (folder / weights.MANIFEST).read_text() if weights.sealed(folder) else weights.identify(name)
 
 
@@ -193,7 +193,7 @@ def _launcher(launcher: tuple[str, ...]) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    """The child finds this package wherever it is started; it asks nothing of the network, for `check` found it all."""
+    """The child finds this package wherever it is started; it asks no network, for `check_weights` found all."""
     root = str(ROOT)
     paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     quiet = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TRANSFORMERS_VERBOSITY": "error"}

@@ -16,7 +16,7 @@ from flywheel.text.thoughts import THOUGHTS, Markers
 from judges.ensembles import means, spoken
 from judges.models.prompts import check_slots, titled, wording
 from judges.models.rubric import REFUSED, answerable, questions
-from judges.models.shown import answer, answers, assistant, referenced, shown, unasked
+from judges.models.shown import answer_chats, answer_shown, assistant, referenced, shown_answers, unasked
 from judges.verdict import votes
 
 ERROR = Verdict("error", None, "no finite log-probability")
@@ -113,11 +113,11 @@ class Likelihood:
 
     def ask(self, subjects: pl.DataFrame) -> list[Chat]:
         """How likely each answer is."""
-        return answers(shown(subjects, self.thoughts))
+        return answer_chats(shown_answers(subjects, self.thoughts))
 
     def read(self, subjects: pl.DataFrame, replies: pl.DataFrame | None) -> pl.DataFrame:
         """VOTES on SUBJECTS."""
-        said, known = _likelihoods(replies), shown(subjects, self.thoughts)
+        said, known = _likelihoods(replies), shown_answers(subjects, self.thoughts)
         given = votes(self.name, known, (self._verdict(said.get(place)) for place in range(len(known))))
         return pl.concat([given, unasked(self.name, known, subjects, self.thoughts)])
 
@@ -222,7 +222,7 @@ class ReferenceLikelihood:
         return pl.concat([votes(self.name, known, given), unasked(self.name, known, subjects, self.thoughts)])
 
     def _known(self, subjects: pl.DataFrame) -> pl.DataFrame:
-        ended = [answer(text, self.thoughts) is not None for text in subjects["text"]]
+        ended = [answer_shown(text, self.thoughts) is not None for text in subjects["text"]]
         return referenced(subjects.filter(pl.Series(ended, dtype=pl.Boolean)))
 
     def _question(self, chat: Chat, text: str, reference: str) -> Chat:

@@ -14,9 +14,9 @@ from flywheel.protocols import Asked
 from flywheel.store.ids import content_id
 from flywheel.store.schema import COMPARISONS, Chat
 from flywheel.text.thoughts import THOUGHTS, Markers, after_thought
-from judges.models.comparisons import Measure, Policy, rated, said
+from judges.models.comparisons import Measure, Policy, rated, replies_by_vote
 from judges.models.prompts import check_slots, conversation, fill, titled, wording
-from judges.models.shown import shown
+from judges.models.shown import shown_answers
 from judges.models.verdicts import NOUN
 from judges.models.words import undressed
 from judges.verdict import last
@@ -68,7 +68,7 @@ class Listwise:
 
     def ask(self, subjects: pl.DataFrame) -> list[Chat]:
         """Two questions for each prompt and shuffle. Raises RecipeError for more answers than there are letters."""
-        subjects = shown(subjects, self.thoughts)
+        subjects = shown_answers(subjects, self.thoughts)
         asked, texts = subjects["chat"].to_list(), subjects["text"].to_list()
         return [
             self._question(asked[listing.rows[0]], [texts[row] for row in listing.rows])
@@ -77,8 +77,13 @@ class Listwise:
 
     def read(self, subjects: pl.DataFrame, replies: pl.DataFrame | None) -> pl.DataFrame:
         """COMPARISONS."""
-        subjects = shown(subjects, self.thoughts)
-        ids, words, judge, votes = subjects["generation"].to_list(), said(replies), self.name, self.model.sampling.n
+        subjects = shown_answers(subjects, self.thoughts)
+        ids, words, judge, votes = (
+            subjects["generation"].to_list(),
+            replies_by_vote(replies),
+            self.name,
+            self.model.sampling.n,
+        )
         rows = []
         for at, (order, shuffle) in enumerate(self._listings(subjects)):
             for vote in range(votes):

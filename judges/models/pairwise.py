@@ -12,7 +12,16 @@ from flywheel.errors import RecipeError
 from flywheel.protocols import Asked
 from flywheel.store.schema import COMPARISONS, VOTES, Chat
 from flywheel.text.thoughts import THOUGHTS, Markers, after_thought
-from judges.models.comparisons import Measure, Policy, Texts, games, rated, said, texts, verdict
+from judges.models.comparisons import (
+    Measure,
+    Policy,
+    Texts,
+    games,
+    rated,
+    replies_by_vote,
+    texts,
+    verdict_after_thought,
+)
 from judges.models.prompts import check_slots, conversation, fill, titled, wording
 from judges.models.scores import read
 from judges.models.shown import ENDLESS
@@ -64,11 +73,11 @@ class Pairwise:
 
     def read(self, subjects: pl.DataFrame, replies: pl.DataFrame | None) -> pl.DataFrame:
         """COMPARISONS."""
-        ids, words, judge, rows = subjects["generation"].to_list(), said(replies), self.name, []
+        ids, words, judge, rows = subjects["generation"].to_list(), replies_by_vote(replies), self.name, []
         for at, game in enumerate(games(subjects, texts(subjects, self.thoughts), self.neighbours)):
             for vote in range(self.model.sampling.n):
                 text, trace = words.get((at, vote), (None, None))
-                slot = None if text is None else verdict(text, self.thoughts)
+                slot = None if text is None else verdict_after_thought(text, self.thoughts)
                 won = OTHER[slot] if slot and game.order == "ba" else slot
                 status = "refused" if text is None else "ok" if won else "unparsable"
                 rows.append((ids[game.a], ids[game.b], game.order, judge, vote, won, status, trace))
@@ -112,7 +121,7 @@ class PairwiseScored:
 
     def read(self, subjects: pl.DataFrame, replies: pl.DataFrame | None) -> pl.DataFrame:
         """VOTES: two from each reply, without a score if it does not give points to both."""
-        ids, words, judge = subjects["generation"].to_list(), said(replies), self.name
+        ids, words, judge = subjects["generation"].to_list(), replies_by_vote(replies), self.name
         rows: list[tuple[object, ...]] = []
         votes, shown = Counter[str](), texts(subjects, self.thoughts)
         for at, game in enumerate(games(subjects, shown, self.neighbours)):

@@ -38,11 +38,14 @@ def check_slots(template: str, *slots: str) -> None:
 def fill(template: str, **slots: str) -> str:
     """The template with each `{slot}` replaced by its text. Other words in braces stay. Raises RecipeError as above."""
     check_slots(template, *slots)
-    texts = {"mark": content_id("mark", template, slots)[:8], **{slot: plain(text) for slot, text in slots.items()}}
+    texts = {
+        "mark": content_id("mark", template, slots)[:8],
+        **{slot: without_marks(text) for slot, text in slots.items()},
+    }
     return SLOT.sub(lambda slot: texts.get(slot[1], slot[0]), template)
 
 
-def plain(text: str) -> str:
+def without_marks(text: str) -> str:
     """The text, whose marks of turns are no marks any more."""
     return TURN.sub(r"\g<0> ", text)
 

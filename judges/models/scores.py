@@ -135,7 +135,7 @@ def read(words: str, at: int, *, announced: bool = True) -> Points | None:
     line = words[at : at + 400].lstrip()[:200].partition("\n")[0]
     if match is None or not _whole(words, match):
         return Points(None, None, line[:80]) if announced and re.search(r"\d", line) else None
-    outs = {number(re.findall(NUMBER, text)[-1]) for text in match.group("of", "per", "scale") if text}
+    outs = {decimal(re.findall(NUMBER, text)[-1]) for text in match.group("of", "per", "scale") if text}
     value = _total(match) if len(outs) < 2 else None
     return Points(value, next(iter(outs), None), " ".join(match[0].split())[:80])
 
@@ -152,13 +152,13 @@ def _whole(words: str, match: re.Match[str]) -> bool:
 
 def _total(match: re.Match[str]) -> float | None:
     """The number, or what a sum comes to; None where that is not what is said, or is a difference without a result."""
-    terms = [(term["sign"] or "+", number(term["number"])) for term in TERM.finditer(match["sum"])]
+    terms = [(term["sign"] or "+", decimal(term["number"])) for term in TERM.finditer(match["sum"])]
     total = sum(-value if sign in "-−" else value for sign, value in terms)
     if match["total"]:
-        return total if abs(total - number(match["total"])) < 1e-9 else None
+        return total if abs(total - decimal(match["total"])) < 1e-9 else None
     return total if all(sign == "+" for sign, _ in terms) else None
 
 
-def number(text: str) -> float:
+def decimal(text: str) -> float:
     """A number with a decimal comma or point."""
     return float(text.replace(",", "."))

@@ -7,7 +7,7 @@ from typing import Literal
 from judges.models.words import undressed
 
 Won = Literal["a", "b", "tie"]
-Said = Literal["a", "b", "tie", "?"]
+SaidWinner = Literal["a", "b", "tie", "?"]
 """`?` is a word about the answers that does not tell the better one: no verdict, and none before it counts."""
 
 NOUN = r"(?:answer|response|assistant|model|output|option|candidate|judge?ment|completion|solution|reply|system)"
@@ -52,7 +52,7 @@ BETTER = re.compile(
 EVEN = re.compile(r"(?i)\s*(?:is\s+)?(?:equals?(?:\s+to)?|tie[sd]?\s+with|on\s+(?:a\s+)?par)\b")
 
 
-def verdict(reply: str) -> Won | None:
+def read_verdict(reply: str) -> Won | None:
     """What a reply says; None where it says nothing, or what can be understood in two ways.
 
     The last `Verdict: A` counts. Labels such as `[[A]]` and `[[A>>B]]` must agree with each other, unless the last one
@@ -68,11 +68,11 @@ def verdict(reply: str) -> Won | None:
     return _clear(label) if said == label or (said == "?" and place < at) else None
 
 
-def _clear(said: Said) -> Won | None:
+def _clear(said: SaidWinner) -> Won | None:
     return None if said == "?" else said
 
 
-def _told(words: str) -> Iterator[tuple[Said, int]]:
+def _told(words: str) -> Iterator[tuple[SaidWinner, int]]:
     """What is said after each `Verdict:`, and where; a label that stands there speaks for itself."""
     for found in ANNOUNCED.finditer(words):
         line = words[found.end() : found.end() + 400].lstrip()[:200].partition("\n")[0]
@@ -81,7 +81,7 @@ def _told(words: str) -> Iterator[tuple[Said, int]]:
             yield said, found.start()
 
 
-def _label(words: str) -> tuple[Said | None, int]:
+def _label(words: str) -> tuple[SaidWinner | None, int]:
     """What the labels in double brackets come to, and where the last one is."""
     found = [(label, "?" if label["if"] else said) for label in LABEL.finditer(words) if (said := understood(label[1]))]
     if not found:
@@ -97,7 +97,7 @@ def _bare(words: str) -> Won | None:
     return _slot(slot) if slot and slot["named"] else None
 
 
-def understood(text: str) -> Said | None:
+def understood(text: str) -> SaidWinner | None:
     """What a verdict's own words say; None if they are about no answer."""
     text = LEAD.sub("", text, count=1)
     if tie := TIE.match(text):
@@ -119,7 +119,7 @@ def _slot(found: re.Match[str]) -> Literal["a", "b"]:
     return "a" if (found["named"] or found["bare"]) in "aA1" else "b"
 
 
-def _between(first: Won, sign: str, second: Won, rest: str) -> Said:
+def _between(first: Won, sign: str, second: Won, rest: str) -> SaidWinner:
     """What an operator between two answers says."""
     won = next((sides for pattern, sides in SIGNS.items() if re.fullmatch(pattern, sign)), None)
     if first == second:
@@ -134,7 +134,7 @@ def _between(first: Won, sign: str, second: Won, rest: str) -> Said:
     return {"a": first, "b": second, "tie": "tie"}[won[0]]
 
 
-def _alone(slot: Literal["a", "b"], rest: str) -> Said:
+def _alone(slot: Literal["a", "b"], rest: str) -> SaidWinner:
     """What is said after the name of one answer."""
     if OPEN.match(rest):
         return "?"

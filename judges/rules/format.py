@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NoReturn
 from flywheel.errors import EngineMissing, RecipeError
 from flywheel.protocols import Verdict
 from flywheel.text.thoughts import THOUGHTS, Markers, after_thought
-from judges.rules.options import chosen
+from judges.rules.options import chosen_option
 from judges.verdict import ENDLESS, Rule, last
 
 SHOWN = 200
@@ -80,7 +80,7 @@ class Choice(Rule):
             return Verdict("error", None, "no reference")
         if (said := after_thought(text, self.thoughts)) is None:
             return ENDLESS
-        gold, option = chosen(reference, self.options), chosen(said, self.options)
+        gold, option = chosen_option(reference, self.options), chosen_option(said, self.options)
         if gold is None:
             return Verdict("error", None, f"none of {self.options} in the reference {reference[:80]!r}")
         return Verdict("ok", float(option == gold), option) if option else Verdict("unparsable", None, "no option")

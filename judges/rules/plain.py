@@ -91,7 +91,7 @@ def _closed(before: str, answer: str) -> str:
     return head + tail + end + rest if closed else answer.rstrip().removesuffix(mark)
 
 
-def plain(answer: str, stop: bool = False) -> str:
+def plain_answer(answer: str, stop: bool = False) -> str:
     """The answer without the marks around it, and without a sentence after it; `stop`: with its own full stop."""
     return unwrapped(_alone(RULE.sub("", answer).strip()), stop)
 

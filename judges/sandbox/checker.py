@@ -20,7 +20,7 @@ SHOWN = 200
 PROGRAM, GIVEN, TESTS = "answer", "given", "tests"
 
 
-class Item(NamedTuple):
+class ProgramItem(NamedTuple):
     """An answer and its tests, all Python. The answer's program is `given` and then `code`.
 
     `given` comes with the problem, and the tests may use it. They call `entry` under that name and as `candidate`, or
@@ -34,11 +34,11 @@ class Item(NamedTuple):
     sure: bool
 
 
-Verdict = tuple[str, float | None, str | None]
+Checked = tuple[str, float | None, str | None]
 """Status, score and detail."""
 
 
-def load(program: str, names: list[str]) -> dict[str, Any]:
+def load_program(program: str, names: list[str]) -> dict[str, Any]:
     """Run the program as a module; those of `names` that it defines. In the answer's process."""
     module = ModuleType(PROGRAM)
     sys.modules[PROGRAM] = module
@@ -62,14 +62,21 @@ def following(iterator: Iterator[Any]) -> list[Any]:
 
 Verbs = Mapping[str, Callable[..., Any]]
 ANSWER_DOES: Verbs = {
-    **{"load": load, "call": call, "get": getattr, "set": setattr, "item": operator.getitem, "same": operator.eq},
+    **{
+        "load": load_program,
+        "call": call,
+        "get": getattr,
+        "set": setattr,
+        "item": operator.getitem,
+        "same": operator.eq,
+    },
     **{"len": len, "bool": bool, "str": str, "iter": iter, "next": following},
 }
 CHECKER_DOES: Verbs = {"call": call}
 """Functions that a test passed to the answer: nothing else of the checker's is in reach."""
 
 
-def check(item: Item, rpc: Rpc) -> Verdict:
+def check_answer(item: ProgramItem, rpc: Rpc) -> Checked:
     """Run the tests against the answer at the other end of `rpc`. Raises Gone when it ends."""
     try:
         tests = compile(item.tests, TESTS, "exec")
@@ -94,7 +101,7 @@ def check(item: Item, rpc: Rpc) -> Verdict:
     return "ok", 1.0, None
 
 
-def _found(item: Item, rpc: Rpc) -> dict[str, Any]:
+def _found(item: ProgramItem, rpc: Rpc) -> dict[str, Any]:
     """What the tests may use of the answer."""
     names, modules = _names(item.tests)
     wanted = [item.entry] if item.entry else sorted(names)
@@ -135,7 +142,7 @@ def _said(error: BaseException, tests: str) -> str:
     return " ".join(part for part in (f"{type(error).__name__}:", str(error), line and f"in {line}") if part)[:SHOWN]
 
 
-def ended(why: str, code: int) -> Verdict:
+def ended(why: str, code: int) -> Checked:
     """What it means that the answer's process has ended; a code above 128 is a signal."""
     if code == 128 + signal.SIGXCPU:
         return "timeout", None, "processor time"

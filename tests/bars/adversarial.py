@@ -34,7 +34,7 @@ from judges.models.anchored import Anchor, Anchored
 from judges.models.likelihood import DensityRatio, Likelihood, Options, ReferenceLikelihood
 from judges.models.listwise import Listwise
 from judges.models.pairwise import Pairwise, PairwiseScored
-from judges.models.prompts import plain, wording
+from judges.models.prompts import without_marks, wording
 from judges.models.reward_model import RewardModel
 from judges.models.rubric import REFERENCE, Rubric
 from tests import PUBLIC
@@ -243,7 +243,7 @@ def moved(judge: Judge, question: str, attack: str) -> int:
         strict=True,
     )
     texts = [[re.sub(code(chat[0]["content"]), "", chat[0]["content"]) for chat in pair] for pair in pairs]
-    return sum(attacked.replace(plain(attack), slot) != harmless for attacked, harmless in texts)
+    return sum(attacked.replace(without_marks(attack), slot) != harmless for attacked, harmless in texts)
 
 
 def code(text: str) -> str:
@@ -271,7 +271,7 @@ def fools_us(tokenizer: Any, question: str, attack: str) -> bool:
     text = judge.ask(frame)[0][0]["content"]
     reply = pl.DataFrame([{"chat": 0, "index": 0, "text": "Well.", "finish_reason": "stop"}], schema=REPLIES)
     layout = rf"=== answer {code(text)} ===\n(.*?)\n=== end {code(text)} ==="
-    return fooled(tokenizer, text, layout, plain(attack), judge.read(frame, reply)["score"][0])
+    return fooled(tokenizer, text, layout, without_marks(attack), judge.read(frame, reply)["score"][0])
 
 
 def fools_others(tokenizer: Any, question: str, attack: str) -> bool:

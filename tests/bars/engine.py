@@ -25,7 +25,7 @@ from flywheel.engines.table import Engines
 from flywheel.engines.vllm.child import Child
 from flywheel.engines.vllm.engine import Vllm, environment, on_cpu
 from flywheel.pipeline.iteration import Iteration
-from flywheel.pipeline.sample import answer
+from flywheel.pipeline.sample import answer_prompts
 from flywheel.protocols import Engine, Sampling
 from flywheel.recipe.recipe import Exam, Recipe
 from flywheel.store.ids import request_seed
@@ -75,7 +75,7 @@ def sampled(iteration: Iteration, engine: Vllm, prompts: pl.DataFrame, seed: int
     """A round of the sample step's loop, storing included."""
     child = grandchild(engine)
     started, worked = time.perf_counter(), time.process_time() + cpu_of(child)
-    ((_, tokens),) = list(answer(iteration, prompts, "policy", iteration.recipe.sampling, seed, "answer"))[-1:]
+    ((_, tokens),) = list(answer_prompts(iteration, prompts, "policy", iteration.recipe.sampling, seed, "answer"))[-1:]
     return Spent(time.perf_counter() - started, time.process_time() + cpu_of(child) - worked, tokens)
 
 

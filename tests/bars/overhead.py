@@ -23,7 +23,7 @@ import polars as pl
 from flywheel.engines.local.engine import Local
 from flywheel.pipeline.iteration import Iteration
 from flywheel.pipeline.judge_batches import judge_answers
-from flywheel.pipeline.sample import answer
+from flywheel.pipeline.sample import answer_prompts
 from flywheel.protocols import POLICY, Asked, Sampling
 from flywheel.store.ids import request_seed
 from flywheel.store.schema import prompts_frame
@@ -65,7 +65,7 @@ def measure(home: Path, count: int, rounds: int) -> dict[str, Any]:
     iteration = iteration_of(engine, home, weights, ANSWERS)
     prompts = prompts_frame(({"chat": chat} for chat in quickstart_like(count)), "bar")
     iteration.store.add("prompts", prompts)
-    for _ in answer(iteration, prompts, "policy", ANSWERS, 0, "answer"):
+    for _ in answer_prompts(iteration, prompts, "policy", ANSWERS, 0, "answer"):
         pass
     ratios, rates = [], []
     for seed in range(rounds + 1):

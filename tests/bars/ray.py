@@ -27,7 +27,7 @@ from prefect import flow
 from flows.engines import serving
 from flywheel.engines.table import Engines
 from flywheel.pipeline.iteration import Iteration
-from flywheel.pipeline.sample import answer
+from flywheel.pipeline.sample import answer_prompts
 from flywheel.protocols import Sampling
 from flywheel.store.schema import prompts_frame
 from tests.bars.engine import iteration_of
@@ -126,7 +126,7 @@ def timed(engines: Engines, home: Path, prompts: Any, seed: int) -> float:
     iteration.store.add("prompts", prompts)
     asked = prompts.head(64) if seed == 0 else prompts  # the first round warms up
     started = time.perf_counter()
-    for _ in answer(iteration, asked, "policy", ANSWERS, seed, "answer"):
+    for _ in answer_prompts(iteration, asked, "policy", ANSWERS, seed, "answer"):
         pass
     seconds = time.perf_counter() - started
     rows = iteration.store.sql('select prompt, "index", text from generations order by all')

@@ -83,7 +83,7 @@ def happening(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Iterator[summary.
 
 def shown(happening: Iterator[summary.Event], terminal: bool = False, quiet: bool = False) -> str:
     out = io.StringIO()
-    show.lines(happening, Console(file=out, force_terminal=terminal, width=200, highlight=False), quiet)
+    show.progress_lines(happening, Console(file=out, force_terminal=terminal, width=200, highlight=False), quiet)
     return out.getvalue()
 
 

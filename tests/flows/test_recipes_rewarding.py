@@ -19,7 +19,7 @@ from flows.recipes import meta_rewarding, self_rewarding
 from flows.recipes.toy import ToyTraining
 from flywheel.engines.toy.engine import write_weights
 from flywheel.pipeline.loop import iterate
-from flywheel.preflight.recipe import check, check_all
+from flywheel.preflight.recipe import check_all, check_recipe
 from flywheel.protocols import BASE, POLICY, Asked, Sampling
 from flywheel.recipe.load import load, shipped
 from flywheel.recipe.recipe import Recipe, WarmStart
@@ -208,7 +208,7 @@ def test_with_local_data_the_recipe_of_every_iteration_is_sound(name: str, tmp_p
     at = locally(name, tmp_path, 12)
     check_all(at)
     for iteration in range(1, at(1).iterations + 1):
-        check(at(iteration))
+        check_recipe(at(iteration))
 
 
 @pytest.mark.slow

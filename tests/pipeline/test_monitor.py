@@ -16,7 +16,7 @@ from flywheel.health.measures import MEASURES
 from flywheel.identity import title
 from flywheel.pipeline.loop import iterate
 from flywheel.pipeline.monitor import truth
-from flywheel.preflight.recipe import check
+from flywheel.preflight.recipe import check_recipe
 from flywheel.protocols import BASE, AnyJudge, Asked, Sampling, Scaled, Verdict
 from flywheel.recipe.load import load
 from flywheel.recipe.recipe import Alarm, Gate, Meta, Recipe
@@ -194,7 +194,7 @@ def test_an_alarm_that_is_not_red_is_noted_and_the_run_goes_on(recipe: Recipe, t
 )
 def test_alarms_and_gold_are_checked_with_the_recipe(recipe: Recipe, changed: dict[str, object], said: str) -> None:
     with pytest.raises(RecipeError, match=said):
-        check(replace(recipe, **changed))  # type: ignore[arg-type]
+        check_recipe(replace(recipe, **changed))  # type: ignore[arg-type]
 
 
 def test_alarms_are_set_from_the_command_line(recipe: Recipe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

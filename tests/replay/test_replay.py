@@ -21,7 +21,7 @@ from filters.text_filters import Cap, Distinct, Finished
 from flows.recipes.toy import Sums
 from flows.recipes.toy import recipe as toy
 from flywheel.cli.app import app
-from flywheel.cli.replay import plain
+from flywheel.cli.replay import one_line
 from flywheel.engines.toy.engine import write_weights
 from flywheel.errors import FlywheelError, RecipeError, StoreError
 from flywheel.pipeline.loop import iterate
@@ -413,8 +413,8 @@ def test_programs_get_an_object_for_each_row_and_trl_its_files(
 
 
 def test_what_a_model_wrote_cannot_reach_the_terminal() -> None:
-    assert plain("\x1b[31mred\x07\r\n\u202eok é\t[bold]") == r"\x1b[31mred\x07\r\n\u202eok é\t[bold]"
-    assert plain("a" * 301, 300) == "a" * 300 + "…"
+    assert one_line("\x1b[31mred\x07\r\n\u202eok é\t[bold]") == r"\x1b[31mred\x07\r\n\u202eok é\t[bold]"
+    assert one_line("a" * 301, 300) == "a" * 300 + "…"
 
 
 # What is the same row

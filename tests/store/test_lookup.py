@@ -24,7 +24,7 @@ from flywheel.processes.run_lock import alone
 from flywheel.recipe.recipe import Recipe, run_id
 from flywheel.report.terminal import overview
 from flywheel.store.lookup import find_run, short_id
-from flywheel.store.maintenance import check
+from flywheel.store.maintenance import faults
 from flywheel.store.store import Store
 from tests.store.test_views import frame
 
@@ -214,7 +214,7 @@ def test_a_start_that_makes_nothing_leaves_no_run(small: Callable[[str], Recipe]
     store = Store(home / "flywheel.duckdb")
     assert store.sql("from runs").is_empty() and store.sql("from iterations").is_empty()
     assert store.sql("select run, kind from events").rows() == [(run_id(recipe), "failure")], "but it is not forgotten"
-    assert not list(check(store, home)) and "holds no run" in listed(store)
+    assert not list(faults(store, home)) and "holds no run" in listed(store)
 
 
 def test_a_run_that_was_stopped_in_its_first_exam_can_be_seen_and_goes_on(
@@ -226,7 +226,7 @@ def test_a_run_that_was_stopped_in_its_first_exam_can_be_seen_and_goes_on(
     store = Store(home / "flywheel.duckdb")
     assert f"toy  {run_id(recipe)}  begun" in (shown := listed(store)) and "goes on in process" in shown
     steps.close()  # type: ignore[attr-defined]
-    assert find_run(store, "toy").id == run_id(recipe) and not list(check(store, home))
+    assert find_run(store, "toy").id == run_id(recipe) and not list(faults(store, home))
     before = store.sql("from runs")
     for _ in iterate(lambda _: recipe, home, iterations=0):
         pass

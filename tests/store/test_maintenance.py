@@ -23,7 +23,7 @@ from flywheel.pipeline.loop import iterate
 from flywheel.recipe.load import load
 from flywheel.store import maintenance
 from flywheel.store.copies import backup, compact
-from flywheel.store.maintenance import REFERENCES, check
+from flywheel.store.maintenance import REFERENCES, faults
 from flywheel.store.schema import APPROVALS, COMPARISONS, HEALTH, KEYS, TABLES
 from flywheel.store.store import Store
 from tests import ROOT
@@ -87,7 +87,7 @@ def damage(home: Path, *statements: str) -> None:
 
 
 def found(home: Path) -> list[maintenance.Finding]:
-    return list(check(Store(home / "flywheel.duckdb"), home))
+    return list(faults(Store(home / "flywheel.duckdb"), home))
 
 
 def command(*argv: str, home: Path) -> Any:
@@ -253,7 +253,7 @@ def test_nothing_is_lost_and_copies_are_sound_while_another_process_writes(home:
     assert Store(path).sql("select count(*) from metrics where name like 'n%'").item() == 50 * batches
     for number in range(rounds):
         copy = Store(home / f"copy {number}")
-        assert list(check(copy, home)) == []
+        assert list(faults(copy, home)) == []
         assert copy.sql("select count(*) from metrics where name like 'n%'").item() % 50 == 0
     assert found(home) == []
 

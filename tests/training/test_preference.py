@@ -17,7 +17,7 @@ from flywheel.engines.table import open_engine
 from flywheel.engines.toy.engine import write_weights
 from flywheel.errors import EngineError, PromptTooLong, RecipeError, TrainingError, WeightsError
 from flywheel.pipeline.loop import iterate
-from flywheel.preflight.recipe import check as check_recipe
+from flywheel.preflight.recipe import check_recipe
 from flywheel.protocols import Sampling
 from flywheel.recipe.load import load
 from flywheel.recipe.overrides import override
@@ -25,7 +25,7 @@ from flywheel.store.schema import EXAMPLES, Chat
 from flywheel.store.store import Store
 from flywheel.training import run as training
 from flywheel.training import worker as child
-from flywheel.training.fit import check
+from flywheel.training.fit import check_examples
 from flywheel.training.plan import Spec, check_options
 from flywheel.training.preference import labelled
 from flywheel.training.rows import mismatched
@@ -137,7 +137,7 @@ def test_pairs_make_the_chosen_answers_likelier_than_the_rejected(
 ) -> None:
     out = tmp_path / "c1"
     numbers = here(job(pairs, tiny, out, settings, tiny if settings.reference == "init" else None))
-    weights.check(str(out))
+    weights.check_weights(str(out))
     assert same_shape(out, tiny)
     gained = margin(out, pairs) - margin(tiny, pairs)
     assert (gained > 0).mean() > 0.9, "the implicit reward ranks the pairs it has seen"
@@ -402,11 +402,11 @@ def frame(rejected: list[str | None], weight: list[float]) -> pl.DataFrame:
 
 @pytest.mark.parametrize("settings", [Dpo(), SimPo(), Orpo(), Reward()], ids=lambda each: type(each).__name__)
 def test_pairs_are_wanted_before_the_child_starts(settings: Training) -> None:
-    check(frame(["no"], [1.0]), settings)
+    check_examples(frame(["no"], [1.0]), settings)
     with pytest.raises(
         TrainingError, match=f"1 of 2 examples have no rejected answer, and {type(settings).__name__} learns"
     ):
-        check(frame(["no", None], [1.0, 1.0]), settings)
+        check_examples(frame(["no", None], [1.0, 1.0]), settings)
 
 
 @pytest.mark.parametrize(
@@ -423,9 +423,9 @@ def test_pairs_are_wanted_before_the_child_starts(settings: Training) -> None:
 def test_weights_that_a_training_cannot_use(
     settings: Training, good: list[float], bad: list[float], words: str
 ) -> None:
-    check(frame(["no"] * len(good), good), settings)
+    check_examples(frame(["no"] * len(good), good), settings)
     with pytest.raises(TrainingError, match=words):
-        check(frame(["no"] * len(bad), bad), settings)
+        check_examples(frame(["no"] * len(bad), bad), settings)
 
 
 @pytest.mark.parametrize(

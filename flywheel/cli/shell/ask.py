@@ -13,7 +13,7 @@ import polars as pl
 
 from flywheel.errors import FlywheelError, StoreError
 from flywheel.store.home import open_store
-from flywheel.store.query import asked, relation
+from flywheel.store.query import relation, run_query
 from flywheel.store.store import Store
 
 T = TypeVar("T")
@@ -58,9 +58,9 @@ def in_turn(home: Path, ask: Callable[[Store], T], tell: Callable[[str], object]
     return ask(open_store(home, PATIENT))
 
 
-def answer(store: Store, question: str, most: int | None = None) -> pl.DataFrame:
+def answer_question(store: Store, question: str, most: int | None = None) -> pl.DataFrame:
     """The answer, `most` rows of it. StoreError where DuckDB refuses the question; Ctrl-C ends it."""
-    return _cancellable(store, partial(asked, query=question, most=most))
+    return _cancellable(store, partial(run_query, query=question, most=most))
 
 
 def statements(store: Store, text: str) -> list[str]:

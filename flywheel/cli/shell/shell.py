@@ -47,7 +47,7 @@ class Shell:
         return ask.in_turn(self.home, question, self.say)
 
 
-def start(home: Path, console: Console) -> None:
+def take_questions(home: Path, console: Console) -> None:
     """Take questions and commands until the end of the input. FlywheelError if there is no store."""
     shell = Shell(home, console, ask.in_turn(home, ask.relations, lambda told: console.print(told, highlight=False)))
     typed = session(shell.known)
@@ -94,7 +94,7 @@ def _question(shell: Shell, question: str) -> None:
         _export(shell, question, path)
     else:
         began = time.monotonic()
-        frame = shell.of_store(lambda store: ask.answer(store, question, SHOWN + 1))
+        frame = shell.of_store(lambda store: ask.answer_question(store, question, SHOWN + 1))
         _show(shell, frame, time.monotonic() - began)
     shell.last = question
 
@@ -104,7 +104,7 @@ def _show(shell: Shell, frame: pl.DataFrame, seconds: float) -> None:
         shell.say("done")
         return
     some, more = frame.head(SHOWN), len(frame) > SHOWN
-    screen.show(screen.upright(some) if shell.expanded else screen.lines(some, shell.console.width), shell.console)
+    screen.show(screen.upright(some) if shell.expanded else screen.row_lines(some, shell.console.width), shell.console)
     rows = f"the first {SHOWN} rows; .export FILE writes all" if more else f"{len(some)} row{'s' * (len(some) != 1)}"
     shell.say(f"{rows}, {seconds:.2f} s")
 

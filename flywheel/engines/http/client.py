@@ -69,13 +69,13 @@ class Session:
             raise _TroubleError(f"cannot be reached or does not answer: {error or type(error).__name__}") from error
         status = response.status_code
         if status in BUSY:
-            raise _TroubleError(f"answers {status}: {words(response)}", retry_after(response))
+            raise _TroubleError(f"answers {status}: {error_words(response)}", retry_after(response))
         if response.is_error:
             raise refusal(response, url, prompt)
         try:
             return read(response.json())
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-            raise _TroubleError(f"answers {status} without what was asked for: {words(response)}") from error
+            raise _TroubleError(f"answers {status} without what was asked for: {error_words(response)}") from error
 
 
 class RefusedError(EngineError):
@@ -115,7 +115,7 @@ def retry_after(response: httpx.Response) -> float:
     return min(max(seconds, 0.0), LONGEST_ASKED)
 
 
-def words(response: httpx.Response) -> str:
+def error_words(response: httpx.Response) -> str:
     """What the server said, in short: the message of an OpenAI error, or the start of the body."""
     text = response.text.strip()
     try:
@@ -129,7 +129,7 @@ def words(response: httpx.Response) -> str:
 
 def refusal(response: httpx.Response, url: str, prompt: int) -> EngineError:
     """The error for a status that asking again does not change."""
-    status, said = response.status_code, words(response)
+    status, said = response.status_code, error_words(response)
     if status in (400, 413, 422) and any(sign in response.text.lower() for sign in TOO_LONG):
         return PromptTooLong(f"prompt {prompt} does not fit the context of the model at {url}: {said}", [prompt])
     if status in (401, 403):
@@ -152,7 +152,7 @@ async def together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
         raise
 
 
-def run(work: Coroutine[Any, Any, T]) -> T:
+def wait_for(work: Coroutine[Any, Any, T]) -> T:
     """Wait for `work` in this thread, or in one of its own where this thread runs an event loop (as notebooks do)."""
     try:
         asyncio.get_running_loop()

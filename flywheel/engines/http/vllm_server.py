@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from flywheel.checkpoints.ends import ANSWER, finished, goes_on, turn_end
 from flywheel.engines.http.client import Session
 from flywheel.engines.http.request import parameters
-from flywheel.engines.reply import number
+from flywheel.engines.reply import logprob_of
 from flywheel.errors import EngineError
 from flywheel.protocols import Sampling
 from flywheel.store.schema import Chat
@@ -53,7 +53,7 @@ class VllmServer(NamedTuple):
             choice = reply["choices"][0]
             scored = zip(choice["prompt_logprobs"][start:], tokens[start:-1], strict=True)
             last = choice["logprobs"]["top_logprobs"][0][f"token_id:{tokens[-1]}"]
-            return [*(number(position[str(token)]["logprob"]) for position, token in scored), number(last)]
+            return [*(logprob_of(position[str(token)]["logprob"]) for position, token in scored), logprob_of(last)]
 
         return await asking.ask(f"{self.server}/v1/completions", body, read, place)
 

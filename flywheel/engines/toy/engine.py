@@ -22,7 +22,7 @@ import polars as pl
 
 from flywheel.engines.context import check_context
 from flywheel.engines.penalties import refuse
-from flywheel.engines.toy.judge import Part, judgment
+from flywheel.engines.toy.judge import ShownAnswer, judgment
 from flywheel.errors import EngineError, WeightsError
 from flywheel.protocols import Card, Sampling
 from flywheel.store.ids import content_id
@@ -95,16 +95,16 @@ class Toy:
     """The engine. It fails at most once in its life, after `crash_after` chats."""
 
     def __init__(self) -> None:
-        self._served: Served | None = None
+        self._served: ToyModel | None = None
         self._chats = 0
         self._crashed = False
 
-    def load(self, weights: str) -> "Served":
+    def load(self, weights: str) -> "ToyModel":
         """Serve `weights`; at no cost if they are being served."""
         content = read_weights(weights)
         if self._served is None or not self._served.alive or self._served.content != content:
             self.release()
-            self._served = Served(self, content)
+            self._served = ToyModel(self, content)
         return self._served
 
     def release(self) -> None:
@@ -134,7 +134,7 @@ class Answer(NamedTuple):
     ended: bool
 
 
-class Served:
+class ToyModel:
     """Toy weights that are being served."""
 
     def __init__(self, engine: Toy, content: dict[str, Any]) -> None:
@@ -225,7 +225,7 @@ class Served:
     def _babble(self, words: int, chat: Chat, draw: Sequence[Any]) -> str:
         return " ".join(WORDS[int(len(WORDS) * self._chance(i, chat, draw))] for i in range(words))
 
-    def _likes(self, part: Part, draw: Sequence[Any]) -> bool:
+    def _likes(self, part: ShownAnswer, draw: Sequence[Any]) -> bool:
         """Whether an answer seems right: a coin where there is no sum, or no skill. Its place makes no difference."""
         said, right = ANSWER.search(part.answer), solve([{"role": "user", "content": part.question}])
         chance = self._chance("judge", [], [part.question, part.answer, *draw])

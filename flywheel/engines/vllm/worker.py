@@ -190,7 +190,7 @@ def token_logprobs(output: Any, tokens: list[int], start: int) -> list[float]:
     return [*found, last.logprobs[last.token_ids.index(tokens[-1])]]
 
 
-def answer(server: Server, method: str, arguments: dict[str, Any]) -> tuple[str, Any]:
+def handle(server: Server, method: str, arguments: dict[str, Any]) -> tuple[str, Any]:
     """The message for the parent; what vLLM raises goes through, to `main`."""
     try:
         return "ok", getattr(server, method)(**arguments)
@@ -206,7 +206,7 @@ def main() -> None:
     try:
         server = Server(connection.recv())
         while True:
-            connection.send(answer(server, *connection.recv()))
+            connection.send(handle(server, *connection.recv()))
     except EOFError:  # the parent has closed its end
         return
     except Exception as error:

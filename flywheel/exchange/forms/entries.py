@@ -23,11 +23,11 @@ from typing import Literal
 import polars as pl
 
 from flywheel.errors import SourceError
-from flywheel.exchange.forms.answers import answers, each_order
-from flywheel.exchange.forms.chats import answered
+from flywheel.exchange.forms.answers import each_order, read_answers
+from flywheel.exchange.forms.chats import answered_chat
 from flywheel.exchange.forms.fields import beside, columns_of, named, unused, values_of
 from flywheel.exchange.forms.records import Record
-from flywheel.exchange.forms.values import number, plain, says
+from flywheel.exchange.forms.values import number_or_none, says, text_or_json
 from flywheel.exchange.forms.verdicts import READ
 from flywheel.store.ids import prompt_id
 from flywheel.store.schema import CHAT, schema
@@ -149,11 +149,15 @@ def _form(there: set[str], kind: Kind, record: Record, where: str) -> str:
 def _entry(fields: Record, form: str, where: str) -> Record:
     """One row of ENTRIES."""
     names = ("reference", "meta", "source", "annotator")
-    values: Record = {name: plain(fields.get(name), name, where) for name in names}
-    found, told = answers(fields, form, where)
-    texts, chat = answered(fields, found, where)
+    values: Record = {name: text_or_json(fields.get(name), name, where) for name in names}
+    found, told = read_answers(fields, form, where)
+    texts, chat = answered_chat(fields, found, where)
     for answer, said in zip(found, texts, strict=True):
         side = {"text": ("score", "generator"), "other": ("other_score", "other_generator")}[answer.part]
         who = answer.generator if says(answer.generator) else fields.get("generator")
-        values |= {answer.part: said, side[0]: number(answer.score, where), side[1]: plain(who, "generator", where)}
+        values |= {
+            answer.part: said,
+            side[0]: number_or_none(answer.score, where),
+            side[1]: text_or_json(who, "generator", where),
+        }
     return {**values, **told, "chat": chat, "prompt": prompt_id(chat)}

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flywheel.errors import SourceError
-from flywheel.exchange.forms.messages import READ, asked, messages
+from flywheel.exchange.forms.messages import READ, messages, read_prompt
 from flywheel.exchange.forms.records import Record
 from flywheel.exchange.forms.values import says
 
@@ -116,7 +116,7 @@ def values_of(record: Record, columns: Mapping[str, str], own: Mapping[str, str]
 def _alike(field: str, one: Any, other: Any, where: str) -> bool:
     if one == other or field not in ("prompt", "messages"):
         return bool(one == other)
-    read = asked if field == "prompt" else messages
+    read = read_prompt if field == "prompt" else messages
     return read(one, where) == read(other, where)
 
 

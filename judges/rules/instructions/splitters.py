@@ -33,7 +33,7 @@ CONTRACTED = re.compile(r"(?<=[^\s'])('(?:s|m|d|ll|re|ve)|n't)(?=\s|\Z)", re.IGN
 JOINED = re.compile(r"\b(can)(not)\b|\b(gim|lem)(me)\b|\b(gon|wan)(na)\b|\b(got)(ta)\b|\b(d)('ye)\b", re.IGNORECASE)
 
 
-def words(text: str) -> int:
+def word_count(text: str) -> int:
     """How many runs of letters, digits and underscores there are."""
     return len(re.findall(r"\w+", text))
 

@@ -1,6 +1,6 @@
 """One spelling for the many notations of mathematics: √2 and x² become LaTeX, 12\\,345 becomes 12345.
 
-`tidy` leaves LaTeX that means the same and that readers of LaTeX understand. `plain` goes on to what people type:
+`tidy` leaves LaTeX that means the same and that readers of LaTeX understand. `as_typed` goes on to what people type:
 5\\text{ cm} becomes 5 cm and \\frac{3}{4} becomes 3/4. What is still LaTeX after it is more than a number.
 """
 
@@ -69,7 +69,7 @@ def tidy(text: str) -> str:
     return IMPROPER.sub(_mixed, MIXED.sub(_mixed, text))
 
 
-def plain(tidied: str) -> str:
+def as_typed(tidied: str) -> str:
     """As people type it: words without \\text, 3/4, 2 1/4, 1.5e3, no marks of Markdown."""
     text = FRACTION.sub(_typed, tidied)
     text = TEN.sub(lambda found: f"e{int(found[1] or found[2])}", text)

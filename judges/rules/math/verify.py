@@ -44,7 +44,7 @@ CALCULATED = re.compile(r"(?m)^(?=[^\n]*(?<!\\)\b[A-Za-z]{3,})[^\n]*[\d)]\s*=\s*
 PLAIN = re.compile(r"-?\d{1,100}(?:\.\d{1,100}|/0*[1-9]\d{0,100})?")
 
 
-class Item(NamedTuple):
+class MathItem(NamedTuple):
     """One comparison. `boxed`: the answer is all LaTeX, and not text that may hold some; `marked`: a mark led to it."""
 
     reference: str
@@ -79,11 +79,11 @@ class MathVerify(Rule):
     def verdicts(self, rows: Sequence[Subject]) -> list[Verdict]:
         """All at once. Raises EngineMissing if math-verify is not installed."""
         found = [self._item(text, reference) for text, reference, _ in rows]
-        items = list(dict.fromkeys(one for one in found if isinstance(one, Item)))  # many answers are the same
-        graded = dict(zip(items, grade(items, self.timeout), strict=True))
-        return [graded[one] if isinstance(one, Item) else one for one in found]
+        items = list(dict.fromkeys(one for one in found if isinstance(one, MathItem)))  # many answers are the same
+        graded = dict(zip(items, grade_math(items, self.timeout), strict=True))
+        return [graded[one] if isinstance(one, MathItem) else one for one in found]
 
-    def _item(self, text: str, reference: str | None) -> Item | Verdict:
+    def _item(self, text: str, reference: str | None) -> MathItem | Verdict:
         """What to compare, or the verdict where there is nothing to compare."""
         if reference is None:
             return Verdict("error", None, "no reference")
@@ -98,7 +98,7 @@ class MathVerify(Rule):
         return Verdict("unparsable", None, "a thought without an end") if answered is None else _answer(gold, answered)
 
 
-def grade(items: Sequence[Item], timeout: float) -> list[Verdict]:
+def grade_math(items: Sequence[MathItem], timeout: float) -> list[Verdict]:
     """One verdict for each item, in order. Raises EngineMissing or EngineError if no worker can start."""
     if not items:
         return []
@@ -121,13 +121,13 @@ def _verdict(reply: bytes | None, timeout: float) -> Verdict:
     return verdict._replace(detail=_spelled(verdict.detail)) if verdict.status == "ok" else verdict
 
 
-def _answer(gold: str, text: str) -> Item | Verdict:
+def _answer(gold: str, text: str) -> MathItem | Verdict:
     text = _first_question(text)
     boxed = _boxed(text)
     answer = boxed or _marked(text, MARK) or _marked(text, ANSWER) or _announced(text)
     if answer is not None and len(answer) > LONGEST:
         return Verdict("unparsable", None, f"an answer of {len(answer)} characters")
-    item = Item(gold, answer or _tail(text), boxed is not None, answer is not None)
+    item = MathItem(gold, answer or _tail(text), boxed is not None, answer is not None)
     return item if item.answer else Verdict("unparsable", None, "no answer")
 
 

@@ -6,8 +6,8 @@ pears" are two numbers, and so none of them. Arnold is a word, and no product of
 
 import re
 
-from judges.rules.math.notation import plain
-from judges.rules.numerals import Found, Number, either, numbers
+from judges.rules.math.notation import as_typed
+from judges.rules.numerals import FoundNumber, Number, either, numbers
 
 SENTENCE = re.compile(r"(?<=[.!?])[\s*]+(?=[A-Z$*(])|\n+")
 ANNOUNCED = re.compile(r"(?i).*\b(?:answer|result|total)\s+(?:is|was|equals|=|:)\s*:?")
@@ -50,7 +50,7 @@ PROSE = 6
 
 def quantity(tidied: str) -> Number | None:
     """The number that the whole text is, with or without its unit."""
-    text = plain(tidied)
+    text = as_typed(tidied)
     found = list(numbers(text)) if len(text) < 200 else []
     if len(found) != 1 or found[0].number is None or re.fullmatch(r"[\s$*(=≈+]*", text[: found[0].start]) is None:
         return None
@@ -58,12 +58,12 @@ def quantity(tidied: str) -> Number | None:
     return found[0].number if QUANTITY.fullmatch(unit) and not NO_UNIT.search(unit) else None
 
 
-def said(tidied: str, marked: bool) -> tuple[Number, ...] | None:
+def number_said(tidied: str, marked: bool) -> tuple[Number, ...] | None:
     """The number that a text gives as its answer, or the several numbers; None where it has to be read as a formula.
 
     `marked`: the text is what follows a marker, and so its number may come first.
     """
-    sentences = [text for text in SENTENCE.split(plain(tidied)) if re.search(r"\d", text)]
+    sentences = [text for text in SENTENCE.split(as_typed(tidied)) if re.search(r"\d", text)]
     if not sentences:
         return None
     text = sentences[0 if marked else -1]
@@ -74,9 +74,9 @@ def said(tidied: str, marked: bool) -> tuple[Number, ...] | None:
     return _numbers(text, marked)
 
 
-def in_words(tidied: str) -> tuple[str, ...] | None:
+def answer_words(tidied: str) -> tuple[str, ...] | None:
     """The words of an answer that is nothing but words, in lower case and in order; those of a list are sorted."""
-    text = plain(tidied).replace("$", "")
+    text = as_typed(tidied).replace("$", "")
     runs = LETTERS.findall(text)
     if not WORDS.fullmatch(text) or not any(map(_word, runs)):
         return None
@@ -86,7 +86,7 @@ def in_words(tidied: str) -> tuple[str, ...] | None:
 
 def sentence(tidied: str) -> bool:
     """Whether a text is a sentence around one number: no date, no name of a thing."""
-    text = plain(tidied)
+    text = as_typed(tidied)
     return len(text) < 200 and len(list(numbers(text))) == 1 and len(re.findall(r"[A-Za-z]{2,}", text)) > 2
 
 
@@ -140,6 +140,6 @@ def _side(text: str, marked: bool) -> tuple[Number, ...] | None:
     return (chosen.number,)
 
 
-def _distinct(found: list[Found]) -> tuple[Number, ...]:
+def _distinct(found: list[FoundNumber]) -> tuple[Number, ...]:
     """The different numbers, in their order: 0.5 or 1/2 is one."""
     return tuple({one.number.value: one.number for one in found if one.number}.values())

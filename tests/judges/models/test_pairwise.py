@@ -22,7 +22,7 @@ from flywheel.recipe.recipe import Meta, Recipe
 from flywheel.store.schema import COMPARISONS, REPLIES, SUBJECTS, VOTES, Chat
 from flywheel.store.store import Store
 from flywheel.text.thoughts import after_thought
-from judges.models.comparisons import Measure, Policy, pairs, rated, verdict
+from judges.models.comparisons import Measure, Policy, pairs, rated, verdict_after_thought
 from judges.models.pairwise import META, Pairwise, PairwiseScored, points
 from judges.models.rubric import Rubric
 from tests.bars.kill import differences
@@ -110,7 +110,7 @@ def biased(question: str, vote: int) -> str:
     ],
 )
 def test_the_last_verdict_counts_and_what_is_none_is_read_as_none(reply: str, said: str | None) -> None:
-    assert verdict(reply) == said
+    assert verdict_after_thought(reply) == said
 
 
 @pytest.mark.parametrize(

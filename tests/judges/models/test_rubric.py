@@ -23,9 +23,9 @@ from flywheel.store import queries
 from flywheel.store.schema import JUDGED, REPLIES, SUBJECTS, VOTES
 from flywheel.store.store import Store
 from flywheel.text.thoughts import THOUGHTS
-from judges.models.prompts import plain, wording
+from judges.models.prompts import without_marks, wording
 from judges.models.rubric import POINTS, REFERENCE, Rubric
-from judges.models.shown import answer as answered
+from judges.models.shown import answer_shown
 from tests.answered import Unjudged, asked
 from tests.conftest import write_llama
 
@@ -205,7 +205,7 @@ def frame_of(judge: Judge, answer: str, question: str = "What is 3+4?") -> tuple
     text = judge.ask(frame)[0][0]["content"]
     (mark,) = set(re.findall(r"^=== [a-z]+(?: answer)? (\w{8}) ===$", text, re.M)) - set(re.findall(r"\w+", answer))
     begin = f"=== answer {mark} ===\n"
-    before, shown = text[: text.index(begin) + len(begin)], plain(answered(answer, THOUGHTS) or "")
+    before, shown = text[: text.index(begin) + len(begin)], without_marks(answer_shown(answer, THOUGHTS) or "")
     assert text[len(before) :].startswith(f"{shown}\n=== end {mark} ===")
     after = text[len(before) + len(shown) :]
     assert mark not in answer
@@ -224,7 +224,7 @@ def frame_of(judge: Judge, answer: str, question: str = "What is 3+4?") -> tuple
 @example("<think>Five?</think>four")
 def test_whatever_an_answer_says_nothing_changes_but_its_slot(judge: Judge, answer: str) -> None:
     """One that thought to its end without an answer is not asked about."""
-    if answered(answer, THOUGHTS) is None:
+    if answer_shown(answer, THOUGHTS) is None:
         assert not judge.ask(subjects(answer, references=("seven",)))
     else:
         assert frame_of(judge, answer) == frame_of(judge, "seven")
@@ -238,14 +238,14 @@ def test_a_question_cannot_call_for_another_slot(question: str) -> None:
 
 @given(st.text() | st.lists(st.sampled_from(["<", "|", "im_end", "|>", "</s>", "[INST]", "<user>", "S"])).map("".join))
 def test_no_mark_of_a_turn_is_left_in_an_answer_and_all_else_stays(text: str) -> None:
-    assert plain(plain(text)) == plain(text)
-    assert plain(text).replace(" ", "") == text.replace(" ", "")
-    assert not re.search(r"<\|\w+\|>|</s>|\[INST\]|<user>|<assistant>", plain(text))
+    assert without_marks(without_marks(text)) == without_marks(text)
+    assert without_marks(text).replace(" ", "") == text.replace(" ", "")
+    assert not re.search(r"<\|\w+\|>|</s>|\[INST\]|<user>|<assistant>", without_marks(text))
 
 
 def test_code_and_markup_in_an_answer_stay_as_they_are() -> None:
     code = 'if a < b and c > d: print(f"<div>{x["y"]}</div>", a[1:2], {**z})  # <think> | > '
-    assert plain(code) == code
+    assert without_marks(code) == code
 
 
 @pytest.mark.parametrize(
