@@ -18,10 +18,10 @@ from flywheel.report import html
 from flywheel.store import evidence, queries
 from flywheel.store.store import Store
 
-LONG = 400
+SHOWN_CHARACTERS = 400
 """Characters of a text that are shown."""
 SAMPLES, FLIPS = 5, 10
-SHOWN = (
+PROGRESS_COLUMNS = (
     "iteration",
     "decision",
     "score",
@@ -47,7 +47,7 @@ TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u206
 """Characters that change the direction of what follows them."""
 
 
-def markdown_line(text: str, long: int = LONG) -> str:
+def markdown_line(text: str, long: int = SHOWN_CHARACTERS) -> str:
     """One line of Markdown that shows the text as it is, and never means anything: no tag, link, table cell or code.
 
     Line ends become arrows, long texts are cut, control characters are replaced. Each punctuation mark is escaped,
@@ -74,7 +74,7 @@ def markdown_table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 def show_iteration(iteration: Iteration) -> None:
     """Artifacts of an iteration that is decided."""
     name, store = iteration.recipe.name, iteration.store
-    progress = store.sql("from progress where run = $run", {"run": iteration.run}).select(SHOWN)
+    progress = store.sql("from progress where run = $run", {"run": iteration.run}).select(PROGRESS_COLUMNS)
     what = "Each iteration: the exam, and what it took. `difference` is to the incumbent, with its 95% interval."
     create_table_artifact(_rows(progress), key=key(name, "progress"), description=what)
     create_markdown_artifact(exam(iteration), key=key(name, "exam"))
@@ -134,7 +134,11 @@ def _rows(frame: pl.DataFrame) -> list[dict[str, Any]]:
 def _short(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.4g}")
-    return value if value is None or isinstance(value, int) else re.sub(r"[<>\[\]`|\s]+", " ", str(value))[:LONG]
+    return (
+        value
+        if value is None or isinstance(value, int)
+        else re.sub(r"[<>\[\]`|\s]+", " ", str(value))[:SHOWN_CHARACTERS]
+    )
 
 
 def _cell(value: Any) -> str:

@@ -20,7 +20,7 @@ from judges.models.prompts import titled
 How = Literal["mean", "median", "min", "vote", "uncertainty"]
 Means = Mapping[tuple[str, str], float]
 """The mean of a judge's valid votes on a generation, by generation and judge."""
-NOISE = 9
+SCORE_DECIMALS = 9
 """Decimals; what is behind them hangs on the order in which votes are added."""
 
 
@@ -169,7 +169,7 @@ class Cascade:
         sure = (
             votes.filter(score.is_not_null(), judge=self.cheap.name)
             .group_by("generation")
-            .agg(mean=score.mean().round(NOISE), deviation=score.std().round(NOISE))
+            .agg(mean=score.mean().round(SCORE_DECIMALS), deviation=score.std().round(SCORE_DECIMALS))
             .filter(
                 ~mean.is_between(self.low, self.high),
                 deviation <= (math.inf if self.deviation is None else self.deviation),

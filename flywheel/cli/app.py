@@ -14,13 +14,13 @@ import typer
 from typer.core import TyperGroup
 
 from flywheel.cli.approve import approve, ask_here, reject
-from flywheel.cli.export import app as exports
+from flywheel.cli.export import export_commands as exports
 from flywheel.cli.export import import_
-from flywheel.cli.judge import app as judges
+from flywheel.cli.judge import judge_commands as judges
 from flywheel.cli.options import EngineName, Home, RunName, told_which
 from flywheel.cli.replay import replay
 from flywheel.cli.sql import sql
-from flywheel.cli.store import app as upkeep
+from flywheel.cli.store import store_commands as upkeep
 from flywheel.errors import ApprovalNeeded, FlywheelError
 from flywheel.preflight.machine import findings, servers
 from flywheel.processes.environment import cores, version

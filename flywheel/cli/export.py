@@ -8,11 +8,13 @@ import typer
 from flywheel.cli.options import Home, told_which
 from flywheel.store.home import open_store
 
-app = typer.Typer(help="A dataset for TRL, or a checkpoint for transformers, with a card.", no_args_is_help=True)
+export_commands = typer.Typer(
+    help="A dataset for TRL, or a checkpoint for transformers, with a card.", no_args_is_help=True
+)
 License = Annotated[str, typer.Option(help="As the Hub names licenses: apache-2.0, cc-by-4.0, ...")]
 
 
-@app.command()
+@export_commands.command()
 def dataset(
     target: Annotated[str, typer.Argument(help="Id of a dataset or iteration, RUN (its last one) or RUN:ITERATION.")],
     path: Annotated[Path, typer.Argument(help="File or folder that is to be made; it must not be there yet.")],
@@ -31,7 +33,7 @@ def dataset(
     typer.echo(f"{done.what} at {done.path}")
 
 
-@app.command()
+@export_commands.command()
 def checkpoint(
     target: Annotated[
         str,

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 RED = 1
 """How `check` ends on a red alarm."""
 
-app = typer.Typer(help="What judges are worth: on labelled answers, or in a run.", no_args_is_help=True)
+judge_commands = typer.Typer(help="What judges are worth: on labelled answers, or in a run.", no_args_is_help=True)
 As_Json = Annotated[bool, typer.Option("--json", help="A JSON object per row.")]
 
 
-@app.command("check")
+@judge_commands.command("check")
 def check_judges(
     recipe: Annotated[str, typer.Argument(help="Name of a shipped recipe, or the path of a recipe file.")],
     data: Annotated[list[Path], typer.Option(help="JSONL or Parquet with labelled answers; can be repeated.")],
@@ -95,7 +95,7 @@ def _marked(health: "pl.DataFrame", alarms: "Sequence[Alarm]") -> list[dict[str,
     return marked
 
 
-@app.command("health")
+@judge_commands.command("health")
 def show_health(
     home: Home = Path("runs"),
     run: RunName = None,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from flywheel.replay.iteration import Cost, Stage
     from flywheel.replay.replay import Plan, Replay
 
-LONG = 300
+EXAMPLE_CHARACTERS = 300
 """Characters of a text that an example shows."""
 
 
@@ -96,7 +96,7 @@ def _judge(plan: "Plan", stage: "Stage", console: "Console", shown: bool) -> Non
     with Progress(*columns, console=console, transient=True, disable=not shown) as bars:
         tasks: dict[str, Any] = {}
         for number, judge, done, total in plan.judge(stage):
-            name = f"iteration {number}: {one_line(judge, LONG)}"
+            name = f"iteration {number}: {one_line(judge, EXAMPLE_CHARACTERS)}"
             if name not in tasks:
                 for old in tasks.values():
                     bars.update(old, visible=False)
@@ -118,7 +118,7 @@ def _show(found: "Replay", examples: int, console: "Console") -> None:
         print_table(_titled(found.filters), console)
     for number, notes in rows.select("iteration", "notes").iter_rows():
         for note in notes:
-            typer.echo(f"iteration {number}: {one_line(note, 2 * LONG)}")
+            typer.echo(f"iteration {number}: {one_line(note, 2 * EXAMPLE_CHARACTERS)}")
     for note in found.left_out:
         typer.echo(f"left out: {note}")
     if changed.is_empty():
@@ -157,7 +157,7 @@ def _scores(scores: Sequence[float | None]) -> str:
     return f"score then {then}, now {now}"
 
 
-def one_line(text: str, longest: int = LONG) -> str:
+def one_line(text: str, longest: int = EXAMPLE_CHARACTERS) -> str:
     """One line of at most so many characters, of which none moves the cursor or changes colours."""
     cut = text[:longest]
     shown = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in cut)

@@ -10,7 +10,7 @@ SPECIAL = re.compile(r"([\\`*_\[\]#!|<>~$&@]|:(?=//)|(?<=www)\.)", re.IGNORECASE
 """What can be markup within a line: emphasis, code, links, pictures, HTML, tables, formulas, mentions, addresses."""
 UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029]")
 """Control characters, and those that turn the direction of the text around them."""
-SHOWN = 400
+TEXT_CHARACTERS = 400
 """Characters of a text that is shown."""
 
 
@@ -25,8 +25,8 @@ def inline(value: Any) -> str:
 def fenced(text: str, language: str = "text") -> str:
     """A block that shows a text as it is, cut where it is long; its fence is longer than any in the text."""
     shown = UNSEEN.sub("\ufffd", text.replace("\r\n", "\n"))
-    if len(shown) > SHOWN:
-        shown = f"{shown[:SHOWN]}…"
+    if len(shown) > TEXT_CHARACTERS:
+        shown = f"{shown[:TEXT_CHARACTERS]}…"
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", shown)), default=0))
     return f"{fence}{language}\n{shown}\n{fence}"
 

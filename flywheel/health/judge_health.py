@@ -22,7 +22,7 @@ Measured = Iterator[tuple[str, Estimate]]
 """Measures with their estimates."""
 
 BINS = 10  # of equal width, for the calibration error
-NOISE = 9  # decimals of a mean of votes; what is behind them hangs on the order in which they are added
+MEAN_DECIMALS = 9  # decimals of a mean of votes; what is behind them hangs on the order in which they are added
 FAILURES = ("unparsable", "timeout", "error", "refused")
 RIGHT = 0.5
 """An answer is right above this gold, and accepted above this score, both on a scale from 0 to 1."""
@@ -63,7 +63,7 @@ def measures(evidence: Evidence) -> dict[str, Estimate]:
 def by_answer(votes: pl.DataFrame) -> pl.DataFrame:
     """Each answer once, its `score` the mean of its valid votes."""
     return votes.group_by("generation", maintain_order=True).agg(
-        pl.col("prompt", "chars", "gold").first(), score=pl.col("score").mean().round(NOISE)
+        pl.col("prompt", "chars", "gold").first(), score=pl.col("score").mean().round(MEAN_DECIMALS)
     )
 
 

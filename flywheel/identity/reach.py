@@ -34,7 +34,7 @@ TEXTS = r"py|txt|md|json|jsonl|ya?ml|toml|csv|tsv|j2|jinja2?"
 NAMED = re.compile(rf"[\w.\-]*\.(?:{TEXTS})(?=['\"\\])")
 """A text file or a script, or only an ending of such, in the strings of a syntax tree."""
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
-PLAIN = (str, bytes, int, float, complex, type(None), type(Ellipsis), range)
+VALUE_TYPES = (str, bytes, int, float, complex, type(None), type(Ellipsis), range)
 HOLDERS = (FunctionType, type, ModuleType, MethodType, functools.partial, property)
 
 
@@ -177,7 +177,7 @@ class _Reach:
             return f"<{getattr(value, '__qualname__', type(value).__name__)}>"
         if isinstance(value, enum.Enum):
             return f"{type(value).__qualname__}.{value.name}"
-        if isinstance(value, PLAIN):
+        if isinstance(value, VALUE_TYPES):
             return repr(value)
         if isinstance(value, Path):
             return value.name  # where a checkout lies says nothing

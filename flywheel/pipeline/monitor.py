@@ -18,7 +18,7 @@ from flywheel.store.schema import COMPARISONS, HEALTH
 from flywheel.store.store import Store
 
 TRUTH = pl.Schema({"generation": pl.String(), "gold": pl.Float64()})
-WORDS = pl.Schema({"trace": pl.String(), "score": pl.Float64()})
+WORD_SCORES = pl.Schema({"trace": pl.String(), "score": pl.Float64()})
 
 
 def check_up(iteration: Iteration) -> str | None:
@@ -102,7 +102,7 @@ def evidence(
             store, votes["generation"].unique(maintain_order=True).to_list(), store.known(title(judge))
         )
     worth = known.select("generation", "prompt", "gold").unique("generation")
-    scored = (WORDS.to_frame() if words is None else words).select(generation="trace", score="score")
+    scored = (WORD_SCORES.to_frame() if words is None else words).select(generation="trace", score="score")
     worth = worth.join(scored.unique("generation", keep="first"), on="generation", how="left")
     for side in ("a", "b"):
         names = {"generation": side, "gold": f"gold_{side}", "score": f"score_{side}"}

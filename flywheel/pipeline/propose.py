@@ -22,7 +22,7 @@ from flywheel.text.overlap import overlapping
 
 QUESTIONS = 128
 """Of a round, at most: what a kill can lose. Not the recipe's `batch`, which may change while an iteration goes on."""
-PATIENCE = 4
+QUESTIONS_PER_PROMPT = 4
 """Questions for each prompt that is wanted, before the proposer counts as exhausted."""
 
 
@@ -53,9 +53,9 @@ def next_prompts(prompts: pl.DataFrame, count: int | None, number: int) -> pl.Da
 
 
 def write(iteration: Iteration, proposer: Proposer) -> Iterator[Progress]:
-    """Have new prompts written, round after round; SourceError when there are still too few after PATIENCE."""
+    """Have new prompts written, round after round; SourceError when too few come of QUESTIONS_PER_PROMPT."""
     count = iteration.recipe.prompts_per_iteration
-    assert count is not None, "check() refuses a proposer without it"
+    assert count is not None, "check_recipe() refuses a proposer without it"
     if len(queries.proposed(iteration.store, iteration.id)) >= count:
         return
     seeds, exam = iteration.recipe.prompts(), iteration.recipe.exam.prompts()
@@ -64,7 +64,7 @@ def write(iteration: Iteration, proposer: Proposer) -> Iterator[Progress]:
     have = tokens = 0
     dropped = Counter[str]()
     size = min(count, QUESTIONS)
-    for number in range(PATIENCE * math.ceil(count / size)):
+    for number in range(QUESTIONS_PER_PROMPT * math.ceil(count / size)):
         chats = proposer.ask(shown, written, size, content_number("round", iteration.seed, number))
         replies, record = heard(iteration, proposer, chats)
         usable, reasons = sifted(proposer.read(replies, pl.concat([seeds, written])), exam, iteration.recipe.overlap)

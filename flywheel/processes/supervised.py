@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
-POLL_SECONDS = 0.05
+CHILD_POLL_SECONDS = 0.05
 
 
 @contextlib.contextmanager
@@ -47,7 +47,7 @@ def keep(pipe: int, argv: Sequence[str]) -> int:
     """The keeper: run `argv`, kill the whole group when the pipe closes, else give back the exit code."""
     child = subprocess.Popen(argv, preexec_fn=_die_with_keeper, close_fds=False)  # noqa: PLW1509  (one thread)
     while child.poll() is None:
-        if select.select([pipe], [], [], POLL_SECONDS)[0]:
+        if select.select([pipe], [], [], CHILD_POLL_SECONDS)[0]:
             os.killpg(0, signal.SIGKILL)
     return child.returncode if child.returncode >= 0 else 128 - child.returncode
 

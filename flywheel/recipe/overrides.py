@@ -18,10 +18,10 @@ from flywheel.errors import RecipeError
 
 PYTHON_WORDS = {"None": None, "none": None, "True": True, "False": False}
 
-Part = TypeVar("Part")
+_Part = TypeVar("_Part")
 
 
-def override(part: Part, settings: Sequence[str]) -> Part:
+def override(part: _Part, settings: Sequence[str]) -> _Part:
     """The same part with each `key=value` set. RecipeError names what is wrong and what was probably meant."""
     for setting in settings:
         key, equals, text = setting.partition("=")

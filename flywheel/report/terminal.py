@@ -24,7 +24,7 @@ from flywheel.store.store import Store
 
 ROWS = 200
 """Rows that a table shows; all of them are to be had as CSV or JSON."""
-LONG = 300
+CELL_CHARACTERS = 300
 """Characters of a cell that a table shows."""
 PIPED_WIDTH = 200
 ALARM = {"red": "bold red", "yellow": "yellow"}
@@ -197,4 +197,4 @@ def _wide(console: Console) -> Console:
 
 def _cell(value: object) -> str:
     text = "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= LONG else text[:LONG] + "…"
+    return text if len(text) <= CELL_CHARACTERS else text[:CELL_CHARACTERS] + "…"

@@ -34,7 +34,7 @@ LEAST_L2 = 1e-6  # with less, rounding errors place players who never met
 
 WEIGHT = pl.col("weight")
 A_WINS, B_WINS = pl.col("verdict") == "a", pl.col("verdict") == "b"
-POINTS = pl.when(A_WINS).then(1.0).when(B_WINS).then(0.0).otherwise(0.5)  # of a
+POINTS_OF_A = pl.when(A_WINS).then(1.0).when(B_WINS).then(0.0).otherwise(0.5)  # of a
 FIRST_WINS = pl.when(pl.col("order") == "ab").then(A_WINS).otherwise(B_WINS)
 SECOND_WINS = pl.when(pl.col("order") == "ab").then(B_WINS).otherwise(A_WINS)
 PAIR = ("a", "b", "judge", "vote")  # what the two orders of one comparison have in common
@@ -87,7 +87,7 @@ def shares(battles: pl.DataFrame, by: str | None = None) -> pl.DataFrame:
     fought = _fought(battles)
     sides = (
         fought.select(*keys, player=player, battles=WEIGHT, wins=WEIGHT * points)
-        for player, points in (("a", POINTS), ("b", 1 - POINTS))
+        for player, points in (("a", POINTS_OF_A), ("b", 1 - POINTS_OF_A))
     )
     counted = pl.concat(sides).group_by(*keys, "player").agg(pl.col("battles", "wins").sum())
     share = pl.when(pl.col("battles") > 0).then(pl.col("wins") / pl.col("battles"))
@@ -186,8 +186,8 @@ def _outcomes(fought: pl.DataFrame, players: pl.DataFrame, group: str) -> _Outco
         "times",
         a=pl.col("line_a") + pl.col("place_b"),
         b=pl.col("line_b") + pl.col("place_a"),
-        worth_a=WEIGHT * POINTS,
-        worth_b=WEIGHT * (1 - POINTS),
+        worth_a=WEIGHT * POINTS_OF_A,
+        worth_b=WEIGHT * (1 - POINTS_OF_A),
     )
     return _Outcomes(
         times=found["times"].to_numpy(),

@@ -211,7 +211,7 @@ def _writer(path: Path) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-TOLD = {
+ERROR_SENTENCES = {
     "autocheckpoint failed": "the batch is stored, but the disk is full: make room before you go on",
     "No space left": "the disk is full, so the batch is not stored: make room, then run the same command again",
     "File too large": "it may not grow, so the batch is not stored: raise the limit, then run the same command again",
@@ -226,5 +226,5 @@ def _told(path: Path, error: duckdb.Error) -> str:
     """The error in one sentence, where it is one that a user can meet and DuckDB's own words do not say what to do."""
     if isinstance(error, duckdb.ProgrammingError):  # of a question; there DuckDB shows the place
         return str(error)
-    sentences = [sentence for words, sentence in TOLD.items() if words in str(error)]
+    sentences = [sentence for words, sentence in ERROR_SENTENCES.items() if words in str(error)]
     return f"{path}: {sentences[0] if sentences else error}"

@@ -45,8 +45,8 @@ from flywheel.text.template import FEW, Template, outside_template, template_of
 OVERLAP = pl.Schema({"prompt": pl.String, "exam": pl.String, "shared": pl.String})
 
 SEVERAL = 3  # exam prompts with the same words: from here on these are no item's own
-CHUNK = 32_000_000  # bytes of training text that are taken apart at once
-LONG = 300  # letters of a text that an error shows
+CHUNK_TEXT_BYTES = 32_000_000  # bytes of training text that are taken apart at once
+ERROR_CHARACTERS = 300  # letters of a text that an error shows
 
 
 class Index(NamedTuple):
@@ -84,7 +84,7 @@ def mostly_near(near: pl.DataFrame, prompts: int, n: int) -> str | None:
     if near.height * 2 <= prompts:
         return None
     shared, count = near["shared"].value_counts(sort=True).row(0)
-    text = shared if len(shared) <= LONG else f"{shared[:LONG]}…"
+    text = shared if len(shared) <= ERROR_CHARACTERS else f"{shared[:ERROR_CHARACTERS]}…"
     return (
         f"shares {n} words in a row with the exam in {near.height} of its {prompts} prompts, which would be left out, "
         f"{count} of them for {text!r}: if that is a template, let at least {SEVERAL} exam prompts have it, or raise "
@@ -93,8 +93,8 @@ def mostly_near(near: pl.DataFrame, prompts: int, n: int) -> str | None:
 
 
 def _parts(prompts: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    """Consecutive prompts of about CHUNK bytes each."""
-    part = prompts.select(part=user_text().str.len_bytes().cum_sum() // CHUNK)["part"]
+    """Consecutive prompts of about CHUNK_TEXT_BYTES each."""
+    part = prompts.select(part=user_text().str.len_bytes().cum_sum() // CHUNK_TEXT_BYTES)["part"]
     yield from prompts.with_columns(part).partition_by("part", maintain_order=True, include_key=False)
 
 

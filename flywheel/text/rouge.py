@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-WORD = re.compile(r"[^\W_]+")
+ROUGE_WORD = re.compile(r"[^\W_]+")
 TINY = 1e-9
 """What multiplying may lose: 0.7 of 90 words is 63 of them."""
 
 
 def rouge_words(text: str) -> list[str]:
     """What is compared: letters and digits in lower case."""
-    return WORD.findall(text.lower())
+    return ROUGE_WORD.findall(text.lower())
 
 
 def common(a: Sequence[str], b: Sequence[str]) -> int:

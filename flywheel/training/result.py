@@ -15,7 +15,7 @@ from flywheel.training.settings import Reward, Training
 
 CANARY_TOKENS = 128
 SAME = ("loss", "grad_norm", "entropy", "kl", "rewards/chosen", "rewards/rejected", "rewards/accuracies")
-TOLD = {
+METRIC_NAMES = {
     **{name: name for name in (*SAME, "rewards/margins", "logps/chosen", "logps/rejected")},
     "learning_rate": "lr",
     "mean_token_accuracy": "token_accuracy",
@@ -88,7 +88,7 @@ def metric_lines(history: list[dict[str, float]], task: Task) -> list[dict[str, 
     lines: list[dict[str, Any]] = []
     for row in history:
         step = int(row["step"])
-        values = {name: row[key] for key, name in TOLD.items() if key in row}
+        values = {name: row[key] for key, name in METRIC_NAMES.items() if key in row}
         if "loss" in row:
             values["tokens"] = task.tokens[step - 1]
         lines += [{"step": step, "name": name, "value": value} for name, value in values.items()]

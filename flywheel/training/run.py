@@ -30,7 +30,7 @@ from flywheel.store.schema import METRICS
 from flywheel.training import fit
 from flywheel.training.settings import Reward, Train, Training
 
-POLL_SECONDS = 0.1
+TRAINER_POLL_SECONDS = 0.1
 COMPLETE = "complete"  # the file that is written last into a trainer checkpoint
 LAST_WORDS = 12  # lines of the child's log that an error quotes
 KILLED = 137  # how the keeper reports a child that SIGKILL ended
@@ -212,7 +212,7 @@ def _watch(child: "subprocess.Popen[Any]", path: Path) -> Iterator[TrainingProgr
         yield from (TrainingProgress(**line) for line in whole if "step" in line)
         if ended:
             return
-        time.sleep(POLL_SECONDS)
+        time.sleep(TRAINER_POLL_SECONDS)
 
 
 def _last_words(work: Path, code: int | None) -> str:

@@ -21,7 +21,7 @@ PAD, BOS, EOS, UNKNOWN = "<pad>", "<bos>", "<eos>", "<unk>"
 ROLES = ("system", "user", "assistant")
 SPECIAL = (PAD, BOS, EOS, UNKNOWN, *(f"<{role}>" for role in ROLES))
 PRINTABLE = ["\n", *(chr(code) for code in range(32, 127))]
-WORD = re.compile(r"[\s.,:;!?]*[^\W\d_]{2,}[\s.,:;!?]*")
+VOCABULARY_WORD = re.compile(r"[\s.,:;!?]*[^\W\d_]{2,}[\s.,:;!?]*")
 SHARED = 0.05
 """The share of all texts in which a word must stand to be a token."""
 SPREAD = 0.03
@@ -59,7 +59,7 @@ def pieces(texts: Iterable[str]) -> list[str]:
     for text in texts:
         count += 1
         characters.update(text)
-        words.update(set(WORD.findall(text)))
+        words.update(set(VOCABULARY_WORD.findall(text)))
     shared = [word for word, times in words.items() if times >= SHARED * count]
     return sorted({*shared, *characters}, key=lambda piece: (-len(piece), piece))
 

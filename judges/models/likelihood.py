@@ -20,7 +20,7 @@ from judges.models.shown import answer_chats, answer_shown, assistant, reference
 from judges.verdict import votes
 
 ERROR = Verdict("error", None, "no finite log-probability")
-NOISE = 1e-6
+LOGPROB_NOISE = 1e-6
 """Nats by which the log-probability of a token may differ from batch to batch."""
 
 
@@ -239,7 +239,7 @@ def reflected(group: Sequence[Sequence[float]], bare: Sequence[float]) -> list[V
         return [Verdict("error", None, "an empty reference")] * len(group)
     with np.errstate(invalid="ignore"):  # infinities make no score
         apart = np.std(group, axis=0)
-        weights = apart if np.sum(apart) > NOISE * len(bare) else np.ones(len(bare))
+        weights = apart if np.sum(apart) > LOGPROB_NOISE * len(bare) else np.ones(len(bare))
         scores = (np.array(group) - bare) @ (weights / weights.sum())
     return [Verdict("ok", score, None) if math.isfinite(score) else ERROR for score in scores.tolist()]
 

@@ -23,13 +23,13 @@ from judges.verdict import last
 
 LABELS = string.ascii_uppercase
 FRILLS = re.compile(rf"['()\[\]]|\b(?i:{NOUN})\b")
-MARK = re.compile(r"(?i:ranking)\W*:")
+RANKING_MARK = re.compile(r"(?i:ranking)\W*:")
 CHAIN = re.compile(r"\b[A-Z](?:[ \t]*(?:>+|<+|=+|≻)[ \t]*[A-Z]\b)+")
 LIST = re.compile(r"\s*[A-Z](?:[ \t]*(?:>+|<+|=+|≻|[,;])[ \t]*[A-Z]\b)+")
 OTHER = re.compile(r"[ \t]*(?:[<>=≈≻/|]|or\b[^\n]*\b[A-Z]\b)")
 NUMBERED = re.compile(r"^[ \t]*\d+[.:]?[ \t]*([A-Z])\b", re.M)
-ALONE = re.compile(NUMBERED.pattern + r"\W*?$", re.M)
-LABEL = re.compile(r"(=?)[ \t]*\b([A-Z])\b")
+NUMBERED_ALONE = re.compile(NUMBERED.pattern + r"\W*?$", re.M)
+RANKED_LABEL = re.compile(r"(=?)[ \t]*\b([A-Z])\b")
 
 
 class Listing(NamedTuple):
@@ -150,11 +150,11 @@ def ranking(reply: str, count: int, thoughts: Markers = THOUGHTS) -> list[int] |
     """
     words = after_thought(reply, thoughts)
     plain = FRILLS.sub("", undressed(words or ""))
-    *_, tail = MARK.split(plain)
+    *_, tail = RANKING_MARK.split(plain)
     marked = len(tail) < len(plain)
     chain = LIST.match(tail) if marked else _last_words(plain)
-    numbered = NUMBERED if marked else ALONE
-    steps = LABEL.findall(_falling(chain[0])) if chain else [("", label) for label in numbered.findall(tail)]
+    numbered = NUMBERED if marked else NUMBERED_ALONE
+    steps = RANKED_LABEL.findall(_falling(chain[0])) if chain else [("", label) for label in numbered.findall(tail)]
     beside = chain is not None and OTHER.match(chain.string, chain.end())
     if beside or sorted(label for _, label in steps) != list(LABELS[:count]):
         return None

@@ -32,7 +32,7 @@ META = wording("meta")
 """The wording of a Pairwise between judgments."""
 SLOTS = ("question", "answer_a", "answer_b")
 OTHER: dict[str, Literal["a", "b", "tie"]] = {"a": "b", "b": "a", "tie": "tie"}
-POINTS = re.compile(
+POINTS_GIVEN = re.compile(
     rf"(?i)(?<![^\W_])(?:score|rating)\s+(?:of\s+|for\s+)?(?:{NOUN}\s+)?(?P<slot>[ab])(?![^\W_])[\s)\]]*(?:[:=|]|is\b)?"
 )
 MOST = 10.0
@@ -144,7 +144,7 @@ def points(reply: str, thoughts: Markers = THOUGHTS) -> tuple[float, float] | No
     """The last points that a reply gives to A and to B, from 1 to 10; None unless it gives them to both."""
     words, given = after_thought(reply, thoughts), {"a": 0.0, "b": 0.0}
     words = undressed(words or "")
-    for place in POINTS.finditer(words):
+    for place in POINTS_GIVEN.finditer(words):
         if said := read(words, place.end()):  # with a comma it could be two numbers
             known = said.value is not None and said.of in (None, MOST) and "," not in said.told
             given[place["slot"].lower()] = said.value or 0.0 if known else 0.0

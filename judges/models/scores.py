@@ -7,7 +7,7 @@ from typing import NamedTuple
 from judges.models.words import undressed
 
 NUMBER = r"[-+]?\d++(?:[.,]\d{1,2}(?!\d)|\.\d++)?+"
-BESIDE = r"(?:[ \t]*+(?:points?|pts?))?(?:[ \t]*+\([^()\n]{0,80}\))?[ \t]*+"
+BETWEEN_TERMS = r"(?:[ \t]*+(?:points?|pts?))?(?:[ \t]*+\([^()\n]{0,80}\))?[ \t]*+"
 """What may stand between the terms of a sum: `1 (it is about Rome) + 1 point`."""
 OUT_OF = rf"(?:/|\(?[ \t]*+(?:out[ \t]+)?of\b)[ \t]*+(?:(?:a|the|possible|maximum|total|of)[ \t]+){{0,4}}{NUMBER}"
 ON_SCALE = (
@@ -15,13 +15,13 @@ ON_SCALE = (
     rf"(?:{NUMBER}[ \t]*+(?:to|[-–—])[ \t]*+)?{NUMBER}"
 )
 VALUE = re.compile(
-    rf"(?P<open>[\s(\[{{<]*+)(?P<sum>{NUMBER}(?:{BESIDE}[-+−]{BESIDE}{NUMBER})*)"
-    rf"(?:{BESIDE}=[ \t]*+(?P<total>{NUMBER}))?(?:[ \t]*+(?:points?|pts?|stars?)\b)?"
+    rf"(?P<open>[\s(\[{{<]*+)(?P<sum>{NUMBER}(?:{BETWEEN_TERMS}[-+−]{BETWEEN_TERMS}{NUMBER})*)"
+    rf"(?:{BETWEEN_TERMS}=[ \t]*+(?P<total>{NUMBER}))?(?:[ \t]*+(?:points?|pts?|stars?)\b)?"
     rf"(?P<of>[ \t]*+{OUT_OF}(?:[ \t]*+\))?)?(?P<close>(?:[ \t]*+[)\]}}>])*)"
     rf"(?P<per>[ \t]*+{OUT_OF}(?:[ \t]*+\))?)?(?P<scale>[ \t]*+{ON_SCALE})?",
     re.I,
 )
-TERM = re.compile(rf"(?:(?P<sign>[-+−]){BESIDE})?(?P<number>{NUMBER})(?:{BESIDE}(?=[-+−])|\Z)")
+TERM = re.compile(rf"(?:(?P<sign>[-+−]){BETWEEN_TERMS})?(?P<number>{NUMBER})(?:{BETWEEN_TERMS}(?=[-+−])|\Z)")
 AFTER = re.compile(
     r"(?i)[^\W_]|[.,:]\d|[ \t]*+(?:[%?‰½¼¾+^]|per ?cent)|[ \t]*+\([ \t]*+[\d.,]+[ \t]*+\)"
     r"|[ \t]*+(?:(?:->|[-–—−*×·~≈→=<>/:|&]|x\b|to\b|or\b|and\b|vs\b)[ \t]*+)*[-\[]?\d"
@@ -31,7 +31,7 @@ AFTER = re.compile(
     re.M,
 )
 """What makes another thing of the number before it: 4,000, 4th, 4%, 3-4, 4 or 5, 4 1/2, 4 if."""
-ANNOUNCED = re.compile(
+ANNOUNCED_SCORE = re.compile(
     r"(?i)(?<![^\W_])(?:score|rating|grade)(?:\s*\((?P<note>[^()\n]{0,40})\))?(?:[ \t]*+/[ \t]*+(?P<out>\d+))?"
     r"(?:(?P<formal>[\s)\]]*+(?:[:：=|→>]|[-–—](?=\s)))|(?P<head>[ \t]*+\n)"
     r"|[ \t]+(?:(?:of|for)[ \t]+(?:this|the)[ \t]+\w+[ \t]+)?"
@@ -47,7 +47,7 @@ BOXED = re.compile(r"[\s$\\\[(]*\\boxed\s*\{([^{}]*)\}[\s$\\\]).]*")
 LIMIT = frozenset(
     ("maximum", "max", "highest", "possible", "full", "perfect", "top", "minimum", "min", "lowest", "potential")
 )
-PLAIN = frozenset(
+PLAIN_WORDS = frozenset(
     (
         *("final", "total", "overall", "sum", "combined", "resulting", "revised", "updated", "adjusted", "corrected"),
         *(
@@ -98,15 +98,15 @@ def score(reply: str) -> Points | None:
 
 
 def _given(words: str) -> Iterator[Points]:
-    found = sorted([*ANNOUNCED.finditer(words), *RATED.finditer(words)], key=lambda match: match.end())
+    found = sorted([*ANNOUNCED_SCORE.finditer(words), *RATED.finditer(words)], key=lambda match: match.end())
     for match in found:
-        prose = match.re is ANNOUNCED and not any(match.group("formal", "head", "result"))
+        prose = match.re is ANNOUNCED_SCORE and not any(match.group("formal", "head", "result"))
         kind = "plain" if match.re is RATED else _kind(words, match)
         kind = "prose" if kind and prose else kind
         points = read(words, match.end(), announced=not prose) if kind else None
         if points is None or kind is None:
             continue
-        scale = _scale(match) if match.re is ANNOUNCED else None
+        scale = _scale(match) if match.re is ANNOUNCED_SCORE else None
         if scale is not None and points.of not in (None, scale):
             points = points._replace(value=None)
         yield points._replace(kind=kind, of=scale if points.of is None else points.of)
@@ -120,7 +120,7 @@ def _kind(words: str, match: re.Match[str]) -> str | None:
     if word in LIMIT or (match["head"] is not None and not re.fullmatch(r"[\s#>|-]*\w*\s*", line)):
         return None
     aspect = re.search(r"[^\W\d_]", match["note"] or "") and _scale(match) is None
-    return "aspect" if aspect or (word and word not in PLAIN) else "plain"
+    return "aspect" if aspect or (word and word not in PLAIN_WORDS) else "plain"
 
 
 def _scale(match: re.Match[str]) -> float | None:

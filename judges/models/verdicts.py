@@ -11,7 +11,7 @@ SaidWinner = Literal["a", "b", "tie", "?"]
 """`?` is a word about the answers that does not tell the better one: no verdict, and none before it counts."""
 
 NOUN = r"(?:answer|response|assistant|model|output|option|candidate|judge?ment|completion|solution|reply|system)"
-ANNOUNCED = re.compile(
+ANNOUNCED_VERDICT = re.compile(
     r"(?i)(?<![^\W_])(?<!\bif the )(?<!\bif my )(?:verdict|winner|final\s+(?:decision|judge?ment))"
     r"(?:[ \t]*\([^()\n]{0,30}\))?"
     r"(?:[\s)\]]*+(?:is\b|was\b|[:：=|→–—-])[ \t]*:?"
@@ -19,14 +19,14 @@ ANNOUNCED = re.compile(
     r"|\[result\][ \t]*:?|\[result[ \t]*:",
     re.M,
 )
-LABEL = re.compile(r"\[\[([^\[\]\n]{1,60})\]\](?P<if>\s*(?:if|when)\b)?")
+BRACKETED_LABEL = re.compile(r"\[\[([^\[\]\n]{1,60})\]\](?P<if>\s*(?:if|when)\b)?")
 FINAL = re.compile(r"(?i)\bfinal\s+(?:verdict|decision|judge?ment|label)\b[^\n]*\Z")
 CUT = re.compile(r"\[\[[^\[\]\n]{0,60}\]?\s*\Z")
 LEAD = re.compile(
     r"(?i)[\s([{<:.-]*(?:that\s+)?(?:(?:it(?:'s|\s+is)|this\s+is|there\s+is|i\s+(?:choose|pick|prefer|select))\s+)?"
     rf"(?:the\s+(?:better|best|winning|preferred)\s+(?:{NOUN}\s+)?is\s+)?"
 )
-SLOT = re.compile(
+ANSWER_SLOT = re.compile(
     rf"(?:(?i:(?:the\s+)?{NOUN})\s*\(?(?P<named>[abAB12])\)?|\(?(?P<bare>[abAB])\)?)(?![^\W_])(?i:'s(?:\s+{NOUN})?)?"
 )
 SIGN = re.compile(r"(?i)\s*([<>=≈~≃≡≻≺≫≪!≠≥≤→/|&,+-]+|(?:vs|versus|or|and)\b\.?)\s*")
@@ -74,7 +74,7 @@ def _clear(said: SaidWinner) -> Won | None:
 
 def _told(words: str) -> Iterator[tuple[SaidWinner, int]]:
     """What is said after each `Verdict:`, and where; a label that stands there speaks for itself."""
-    for found in ANNOUNCED.finditer(words):
+    for found in ANNOUNCED_VERDICT.finditer(words):
         line = words[found.end() : found.end() + 400].lstrip()[:200].partition("\n")[0]
         said = understood(line.partition("[[")[0])
         if said is not None:
@@ -83,7 +83,11 @@ def _told(words: str) -> Iterator[tuple[SaidWinner, int]]:
 
 def _label(words: str) -> tuple[SaidWinner | None, int]:
     """What the labels in double brackets come to, and where the last one is."""
-    found = [(label, "?" if label["if"] else said) for label in LABEL.finditer(words) if (said := understood(label[1]))]
+    found = [
+        (label, "?" if label["if"] else said)
+        for label in BRACKETED_LABEL.finditer(words)
+        if (said := understood(label[1]))
+    ]
     if not found:
         return None, 0
     label, last = found[-1]
@@ -93,7 +97,7 @@ def _label(words: str) -> tuple[SaidWinner | None, int]:
 
 def _bare(words: str) -> Won | None:
     """A reply that only names an answer, such as `Output (a)`; a letter alone could be one of the question's own."""
-    slot = SLOT.fullmatch(words.strip().rstrip(".!"))
+    slot = ANSWER_SLOT.fullmatch(words.strip().rstrip(".!"))
     return _slot(slot) if slot and slot["named"] else None
 
 
@@ -102,11 +106,11 @@ def understood(text: str) -> SaidWinner | None:
     text = LEAD.sub("", text, count=1)
     if tie := TIE.match(text):
         return "?" if CONTRARY.search(text, tie.end()) else "tie"
-    slot = SLOT.match(text)
+    slot = ANSWER_SLOT.match(text)
     if slot is None:
         return "?" if BOTH.search(text) else None
     sign = SIGN.match(text, slot.end())
-    other = SLOT.match(text, sign.end()) if sign else None
+    other = ANSWER_SLOT.match(text, sign.end()) if sign else None
     if sign and other and (other["named"] or other["bare"].isupper() or text[slot.start() :][:1].islower()):
         return _between(_slot(slot), sign[1], _slot(other), text[other.end() :])
     letter = slot["bare"]

@@ -22,7 +22,7 @@ CALLED = re.compile(r"(\w+)\s*\(")
 
 
 class Tests(NamedTuple):
-    """What a problem asks of a program: see `Item`."""
+    """What a problem asks of a program: see `ProgramItem`."""
 
     given: str
     tests: str

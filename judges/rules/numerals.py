@@ -19,7 +19,7 @@ NUMBER = re.compile(
     r"(?:(?P<whole>[0-9]{1,3}(?:,[0-9]{3}){1,3}|[0-9]{1,9})\s+(?P<top>[0-9]{1,9})\s?/\s?(?P<below>[0-9]{1,9})(?!\.?[0-9]|/)"
     r"|(?P<body>\.?[0-9](?:[0-9]|[.,:](?=[0-9])|\s?/\s?(?=[0-9])|[eE](?=[-+]?[0-9]{1,3}(?![\w.]*\w))|(?<=[eE])[-+])*))"
 )
-PLAIN = re.compile(rf"(?P<size>{SIZE})(?:[eE](?P<power>[-+]?[0-9]{{1,3}}))?")
+PLAIN_NUMERAL = re.compile(rf"(?P<size>{SIZE})(?:[eE](?P<power>[-+]?[0-9]{{1,3}}))?")
 RATIO = re.compile(rf"(?P<size>{SIZE})\s?/\s?(?P<under>[0-9]+)")
 LIST = re.compile(r"[0-9]{1,2}(?:,[0-9]{1,2}){2,}")
 INSIDE = re.compile(r"(?:√|sqrt|frac|[\^_]|[}\]]\{)\s*[{(]?-?$")
@@ -29,10 +29,10 @@ PERCENT = re.compile(r"\s*(?:%|per\s?cent\b)")
 EITHER = re.compile(r"\W*\b(?:or|to)\b(?:\s+(?:maybe|perhaps|possibly|even))?\W*|\s?[-–±]\s?")
 DIGIT = re.compile(rf"[\d{''.join(VULGAR)}]")
 LAST_DIGIT = re.compile(rf"(?s).*[\d{''.join(VULGAR)}]")
-LONGEST = 100
+LONGEST_NUMBER = 100
 """Characters of the longest number that is read: a longer one is no answer, and would only cost time and space."""
 
-AROUND = 4 * LONGEST
+AROUND = 4 * LONGEST_NUMBER
 
 
 class Number(NamedTuple):
@@ -125,9 +125,9 @@ def _number(match: re.Match[str], body: str, signed: bool = True) -> Number | No
 
 
 def _size(body: str) -> Fraction | None:
-    if len(body) > LONGEST:
+    if len(body) > LONGEST_NUMBER:
         return None
-    if match := PLAIN.fullmatch(body):
+    if match := PLAIN_NUMERAL.fullmatch(body):
         return Fraction(match["size"].replace(",", "")) * Fraction(10) ** int(match["power"] or 0)
     match = RATIO.fullmatch(body)
     return Fraction(match["size"].replace(",", "")) / int(match["under"]) if match and int(match["under"]) else None

@@ -16,7 +16,7 @@ VERB = r"""(?ix:(?:is|was|be|has\ to\ be|seems\ to\ be|appears\ to\ be
     \b(?!['’]?\s*n[o'’]t\b|\s+never\b|\s+neither\b))"""
 LINK = rf"""(?ix:(?:[\W_]{{1,3}}(?:to|for|of|the|this|that|question|problem|choice|option|here|then|thus|therefore|hence
     |clearly)\b){{0,6}}[\s*_`)\],]{{0,6}}(?:{VERB}|['’]s\b|[-:：=–—→>]+))"""
-ANNOUNCED = re.compile(rf"(?P<noun>{NOUN})(?P<link>{LINK})?|(?P<boxed>\\boxed)|(?P<hashes>^\#{{4}}(?!\#))", re.M)
+ANNOUNCED_OPTION = re.compile(rf"(?P<noun>{NOUN})(?P<link>{LINK})?|(?P<boxed>\\boxed)|(?P<hashes>^\#{{4}}(?!\#))", re.M)
 """What an answer follows: "the answer is", "Answer:", \\boxed, ####."""
 OF_ANOTHER = re.compile(
     r"(?i:\b(?:this|that|your|if the|whether the|any|each|every|another|no|wrong|incorrect)\s+|</)\Z"
@@ -139,7 +139,7 @@ def chosen_option(text: str, options: str) -> str | None:
 def _announcement(text: str, options: str) -> tuple[str, str, bool] | None:
     """What stands before the last announcement, what follows it, and whether it ends with a verb."""
     last = None
-    for match in ANNOUNCED.finditer(text):
+    for match in ANNOUNCED_OPTION.finditer(text):
         if OF_ANOTHER.search(text[max(0, match.start() - 20) : match.start()]):
             continue
         rest = text[match.end() : match.end() + WINDOW]

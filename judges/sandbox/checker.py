@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from judges.sandbox.rpc import Gone, Rpc
 
-SHOWN = 200
+DETAIL_CHARACTERS = 200
 """Characters of a detail."""
 PROGRAM, GIVEN, TESTS = "answer", "given", "tests"
 
@@ -81,11 +81,13 @@ def check_answer(item: ProgramItem, rpc: Rpc) -> Checked:
     try:
         tests = compile(item.tests, TESTS, "exec")
     except (SyntaxError, ValueError) as error:
-        return "error", None, f"the tests do not compile: {error}"[:SHOWN]
+        return "error", None, f"the tests do not compile: {error}"[:DETAIL_CHARACTERS]
     try:
         found = _found(item, rpc)
     except SyntaxError as error:
-        return ("ok", 0.0, f"SyntaxError: {error}"[:SHOWN]) if item.sure else ("unparsable", None, "no code")
+        return (
+            ("ok", 0.0, f"SyntaxError: {error}"[:DETAIL_CHARACTERS]) if item.sure else ("unparsable", None, "no code")
+        )
     except Exception as error:
         return "ok", 0.0, _said(error, item.tests)
     try:
@@ -94,7 +96,7 @@ def check_answer(item: ProgramItem, rpc: Rpc) -> Checked:
         raise
     except BaseException as error:
         if isinstance(error, ImportError) and not rpc.calls:
-            return "error", None, f"the tests need what is not here: {error}"[:SHOWN]
+            return "error", None, f"the tests need what is not here: {error}"[:DETAIL_CHARACTERS]
         return "ok", 0.0, _said(error, item.tests)
     if not rpc.calls:
         return "error", None, "the tests call nothing that the answer defines"
@@ -139,7 +141,9 @@ def _said(error: BaseException, tests: str) -> str:
         return "processes" if error.errno == errno.EAGAIN else "output"
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == TESTS]
     line = tests.splitlines()[lines[-1] - 1].strip() if lines and lines[-1] else ""
-    return " ".join(part for part in (f"{type(error).__name__}:", str(error), line and f"in {line}") if part)[:SHOWN]
+    return " ".join(part for part in (f"{type(error).__name__}:", str(error), line and f"in {line}") if part)[
+        :DETAIL_CHARACTERS
+    ]
 
 
 def ended(why: str, code: int) -> Checked:

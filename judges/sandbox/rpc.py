@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-LONGEST = 64 << 20
+LONGEST_MESSAGE = 64 << 20
 """Bytes of a message."""
 SAFE_INTEGER = 1 << 63
 SEQUENCES = (tuple, set, frozenset)
@@ -22,7 +22,7 @@ MADE = {
     **{"Fraction": "fractions", "Decimal": "decimal", "range": "builtins"},
 }
 """Types whose values travel as what makes them: the arguments that `copyreg` would pickle."""
-PLAIN = "biufcUS"
+VALUE_KINDS = "biufcUS"
 """Kinds of numpy's types that hold values, and no objects."""
 UNHEARD = (StopIteration, StopAsyncIteration)
 """Errors that would end a loop of the receiver as if nothing had happened."""
@@ -139,14 +139,14 @@ class Rpc:
                 raise Gone("ended") from error
 
     def _received(self) -> list[Any]:
-        line = self._reading.readline(LONGEST)
+        line = self._reading.readline(LONGEST_MESSAGE)
         try:
             message = json.loads(line) if line.endswith(b"\n") else None
         except (ValueError, RecursionError):
             message = None
         if isinstance(message, list) and message and isinstance(message[0], str):
             return message
-        raise Gone("output" if len(line) == LONGEST else "ended" if not line else "not a message")
+        raise Gone("output" if len(line) == LONGEST_MESSAGE else "ended" if not line else "not a message")
 
     def _encoded(self, value: Any) -> Any:
         """JSON for a value: {tag: content} for what JSON does not know."""
@@ -217,12 +217,12 @@ class Rpc:
 
 def _is_array(value: Any) -> bool:
     """Whether a value is an array of numpy's that holds values, and no objects."""
-    return type(value).__name__ == "ndarray" and type(value).__module__ == "numpy" and value.dtype.kind in PLAIN
+    return type(value).__name__ == "ndarray" and type(value).__module__ == "numpy" and value.dtype.kind in VALUE_KINDS
 
 
 def _array(kind: str, shape: list[int], values: list[Any]) -> Any:
     """An array of this side's own numpy."""
-    if kind[1:2] not in PLAIN:
+    if kind[1:2] not in VALUE_KINDS:
         raise ValueError(f"no array has the type {kind!r}")
     return importlib.import_module("numpy").array(values, kind).reshape(shape)
 

@@ -265,7 +265,7 @@ def test_errors_of_a_run_end_at_the_command(
 
 
 def test_a_bug_shows_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "LIBRARIES", None)
+    monkeypatch.setattr(doctor, "REPORTED_LIBRARIES", None)
     with pytest.raises(TypeError):
         call("doctor")
 

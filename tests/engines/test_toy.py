@@ -8,7 +8,7 @@ import pytest
 
 from flows.recipes.toy import ToyTraining
 from flywheel.checkpoints import weights
-from flywheel.engines.toy.engine import ANSWER, Toy, solve, write_weights
+from flywheel.engines.toy.engine import TOY_ANSWER, Toy, solve, write_weights
 from flywheel.protocols import Sampling
 from flywheel.store.schema import EXAMPLES, Chat
 from flywheel.training.run import Job, metrics, train
@@ -40,7 +40,9 @@ def test_it_is_right_as_often_as_its_skill_says(tmp_path: Path) -> None:
     for skill in (0.0, 0.3, 1.0):
         model = Toy().load(str(write_weights(tmp_path / str(skill), skill)))
         answers = model.chat(CHATS, Sampling(n=10), list(range(len(CHATS))))
-        right = [int(ANSWER.findall(row["text"])[-1]) == solve(CHATS[row["chat"]]) for row in answers.rows(named=True)]
+        right = [
+            int(TOY_ANSWER.findall(row["text"])[-1]) == solve(CHATS[row["chat"]]) for row in answers.rows(named=True)
+        ]
         assert abs(sum(right) / len(right) - skill) < 0.08
 
 

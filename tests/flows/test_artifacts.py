@@ -8,7 +8,7 @@ import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from flows.artifacts import LONG, answers_markdown, key, markdown_line, markdown_table
+from flows.artifacts import SHOWN_CHARACTERS, answers_markdown, key, markdown_line, markdown_table
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -67,8 +67,8 @@ def test_the_parser_of_this_test_would_have_seen_each_of_them() -> None:
 
 def test_long_texts_are_cut_and_say_so() -> None:
     cut = markdown_line("word | " * 100_000)
-    assert len(cut) < 3 * LONG and cut.endswith("(700,000 characters)")
-    assert markdown_line("a\\" * LONG).count("\\") % 2 == 0, "the cut never parts an escape from its mark"
+    assert len(cut) < 3 * SHOWN_CHARACTERS and cut.endswith("(700,000 characters)")
+    assert markdown_line("a\\" * SHOWN_CHARACTERS).count("\\") % 2 == 0, "the cut never parts an escape from its mark"
 
 
 def test_keys_are_of_lowercase_letters_digits_and_dashes() -> None:

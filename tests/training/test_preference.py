@@ -265,7 +265,7 @@ def test_one_copy_of_the_weights_is_in_memory(
     before = models()
     near = {"init": str(tiny), "base": str(tiny_other), "none": None}[settings.reference]
     spec = Spec(pairs, str(tiny), near, tmp_path / "c1", tmp_path, settings, 0)
-    tokenizer, model = child.load(spec)
+    tokenizer, model = child.load_network(spec)
     task = child.way(spec).prepared(spec, pl.read_parquet(pairs), tokenizer, model)
     trainer = child.build(spec, task, tokenizer, model)
     assert len(models() - before) == 1 and trainer.ref_model is None
@@ -354,7 +354,7 @@ def test_trl_would_make_the_same_pairs(pairs: Path, tiny: Path, tmp_path: Path) 
     from trl.trainer.dpo_trainer import DPOTrainer
 
     spec = Spec(pairs, str(tiny), str(tiny), tmp_path / "c1", tmp_path, Dpo(), 0)
-    tokenizer, model = child.load(spec)
+    tokenizer, model = child.load_network(spec)
     frame = pl.read_parquet(pairs)
     ours = child.way(spec).prepared(spec, frame, tokenizer, model).data
     sides = {

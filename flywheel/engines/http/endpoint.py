@@ -24,7 +24,7 @@ from flywheel.errors import EngineError, PromptTooLong, RecipeError, WeightsErro
 from flywheel.protocols import Card, Sampling
 from flywheel.store.schema import Chat
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 UNKNOWN_CONTEXT = 2**31 - 1  # the server will say so itself
 
 
@@ -86,7 +86,7 @@ class Endpoint:
             served.ends = wait_for(self._ask(served.vllm.turn_end))
         return served
 
-    async def _ask(self, question: Callable[[Session], Awaitable[T]]) -> T:
+    async def _ask(self, question: Callable[[Session], Awaitable[_T]]) -> _T:
         async with self.session() as asking:
             return await question(asking)
 
@@ -156,7 +156,7 @@ class ServedModel:
     def _body(self, chat: Chat, sampling: Sampling, seed: int) -> dict[str, Any]:
         return completion(self.name, chat, sampling, seed, self.card.context, self.ends)
 
-    async def _all(self, ask: Callable[[Session, int], Coroutine[Any, Any, T]], count: int) -> list[T]:
+    async def _all(self, ask: Callable[[Session, int], Coroutine[Any, Any, _T]], count: int) -> list[_T]:
         async with self._endpoint.session() as asking:
             return await together([ask(asking, place) for place in range(count)])
 

@@ -20,7 +20,7 @@ from flywheel.errors import EngineError, PromptTooLong
 from flywheel.protocols import Card, Sampling
 from flywheel.store.schema import Chat
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 REST_SECONDS = 60.0
 
 
@@ -98,9 +98,9 @@ class ServedByAll:
         items = list(zip(chats, completions, strict=True))
         return wait_for(self._share(lambda model, asking, at: model.score(asking, *items[at], at), len(items)))
 
-    async def _share(self, ask: Callable[[ServedModel, Any, int], Awaitable[T]], count: int) -> list[T]:
+    async def _share(self, ask: Callable[[ServedModel, Any, int], Awaitable[_T]], count: int) -> list[_T]:
         """What the servers answer to each of `count` items; raises what the last of them failed with."""
-        waiting, made = deque(range(count)), dict[int, T]()
+        waiting, made = deque(range(count)), dict[int, _T]()
         failed: dict[Endpoint, EngineError] = {}
 
         async def hand(endpoint: Endpoint, asking: Any) -> None:

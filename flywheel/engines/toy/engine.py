@@ -30,7 +30,7 @@ from flywheel.store.schema import ANSWERS, Chat
 
 WEIGHTS = "toy.json"
 SUM = re.compile(r"(-?\d+) *([-+*]) *(-?\d+)")
-ANSWER = re.compile(r"Answer: *(-?\d+)")
+TOY_ANSWER = re.compile(r"Answer: *(-?\d+)")
 TASKS = re.compile(r"write tasks (\d+) to (\d+)")
 TOKEN = re.compile(r"\s*\S+|\s+$")
 OPENINGS = (
@@ -43,7 +43,7 @@ OPENINGS = (
     "One moment.",
     "I think so:",
 )
-WORDS = (
+BABBLE = (
     "round",
     "and",
     "wheel",
@@ -223,11 +223,11 @@ class ToyModel:
         return f"Task {number}: {self._babble(4, chat, [number, *draw])}, what is {a}+{b}?"
 
     def _babble(self, words: int, chat: Chat, draw: Sequence[Any]) -> str:
-        return " ".join(WORDS[int(len(WORDS) * self._chance(i, chat, draw))] for i in range(words))
+        return " ".join(BABBLE[int(len(BABBLE) * self._chance(i, chat, draw))] for i in range(words))
 
     def _likes(self, part: ShownAnswer, draw: Sequence[Any]) -> bool:
         """Whether an answer seems right: a coin where there is no sum, or no skill. Its place makes no difference."""
-        said, right = ANSWER.search(part.answer), solve([{"role": "user", "content": part.question}])
+        said, right = TOY_ANSWER.search(part.answer), solve([{"role": "user", "content": part.question}])
         chance = self._chance("judge", [], [part.question, part.answer, *draw])
         if said is None or right is None:
             return chance < 0.5

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 LINE = re.compile(r"^=== \w+(?: [A-Z])? (\w+) ===$", re.M)
-POINTS = {True: 5, False: 1}
+TOY_POINTS = {True: 5, False: 1}
 
 
 class ShownAnswer(NamedTuple):
@@ -25,7 +25,7 @@ def judgment(message: str, likes: Callable[[ShownAnswer], bool]) -> str | None:
     if first is None:
         return None
     *texts, form = re.split(rf"^=== (\w+)(?: ([A-Z]))? {first[1]} ===$", message, flags=re.M)[1:]
-    points = {part.label: POINTS[likes(part)] for part in _parts(texts)}
+    points = {part.label: TOY_POINTS[likes(part)] for part in _parts(texts)}
     return f"I looked at each of them. {_formed(form, points)}" if points else None
 
 

@@ -40,15 +40,15 @@ NEEDS: Mapping[Kind, str] = {
     "comparisons": "two answers and a verdict, as response_A, response_B and label, or output_1, output_2, preference",
 }
 ALWAYS = ("prompt", "messages", "system", "history", "tools", "reference", "meta", "source")
-ALONE = ("answer", "generator", "thought")
+ONE_ANSWER_FIELDS = ("answer", "generator", "thought")
 PAIR = ("rejected", "chosen_score", "rejected_score", "chosen_generator", "rejected_generator", "status", "annotator")
 SIDES = ("response_A", "response_B", "generator_A", "generator_B", "generator", "order", "turn", "annotator", "thought")
 USED: Mapping[str, Sequence[str]] = {
     "prompt": (),
-    "answer": (*ALONE, "score"),
-    "label": (*ALONE, "label"),
+    "answer": (*ONE_ANSWER_FIELDS, "score"),
+    "label": (*ONE_ANSWER_FIELDS, "label"),
     "pair": ("chosen", *PAIR, "generator", "thought"),
-    "rejected": (*ALONE, *PAIR),
+    "rejected": (*ONE_ANSWER_FIELDS, *PAIR),
     "two": (*SIDES, *READ),
     "judged": (*SIDES, *READ, "judgments", "judge_name"),
 }
@@ -71,7 +71,7 @@ ENTRIES = schema(
         "annotator": pl.String,
     }
 )
-CHUNK = 4096
+CHUNK_ENTRIES = 4096
 
 
 @dataclass
@@ -102,7 +102,7 @@ def entries(
         chunk += found
         told.read += 1
         told.unused |= used
-        if len(chunk) >= CHUNK:
+        if len(chunk) >= CHUNK_ENTRIES:
             frames.append(pl.DataFrame(chunk, schema=ENTRIES, orient="row"))
             chunk = []
     return pl.concat([*frames, pl.DataFrame(chunk, schema=ENTRIES, orient="row")])

@@ -51,7 +51,7 @@ FIELDS = {
 """The fields that a column may be taken for, and which choice of theirs it is."""
 ONE = ("prompt", "answer", "messages", "system", "tools")
 """Fields of which a record may have several columns only where they say the same."""
-BESIDE = ("input", "context")
+INSTRUCTION_COLUMNS = ("input", "context")
 """Columns that belong to an instruction, or hold the prompt where no other column does."""
 OPTIONS = ("choices", "options")
 NEVER_DROPPED = ("image", "images", "video", "videos", "audio", "audios", "documents", "chat_template_kwargs")
@@ -82,7 +82,7 @@ def columns_of(record: Record, own: Mapping[str, str], where: str) -> dict[str, 
     if found.get("response_A") == found.get("response_B"):
         found.pop("response_B", None)  # one answer and no second
     if "prompt" not in ignored and not says(record.get(found.get("prompt", ""))):
-        held = [name for name in BESIDE if says(record.get(name)) and name not in found.values()]
+        held = [name for name in INSTRUCTION_COLUMNS if says(record.get(name)) and name not in found.values()]
         if held == ["input"] or (len(held) == 1 and isinstance(record[held[0]], list)):
             found["prompt"] = held[0]
     return found
@@ -122,7 +122,7 @@ def _alike(field: str, one: Any, other: Any, where: str) -> bool:
 
 def beside(record: Record, columns: Mapping[str, str]) -> list[str]:
     """The columns that belong to an instruction."""
-    held = [name for name in BESIDE if says(record.get(name)) and name not in columns.values()]
+    held = [name for name in INSTRUCTION_COLUMNS if says(record.get(name)) and name not in columns.values()]
     return (
         held if columns.get("prompt") == "instruction" and len(held) == 1 and isinstance(record[held[0]], str) else []
     )
@@ -131,7 +131,7 @@ def beside(record: Record, columns: Mapping[str, str]) -> list[str]:
 def _question(record: Record, columns: Mapping[str, str], own: Mapping[str, str], where: str) -> Any:
     """The prompt with what belongs to it; SourceError where nobody says how the two make one."""
     value, own_part = record[columns["prompt"]], beside(record, columns)
-    parts = (*BESIDE, *OPTIONS) if isinstance(value, str) else BESIDE
+    parts = (*INSTRUCTION_COLUMNS, *OPTIONS) if isinstance(value, str) else INSTRUCTION_COLUMNS
     apart = [name for name in parts if says(record.get(name)) and name not in (*columns.values(), *own_part)]
     apart = [name for name in apart if record[name] != value]
     if apart and "prompt" not in own:

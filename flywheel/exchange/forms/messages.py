@@ -38,8 +38,8 @@ TURNS = (("human", "assistant"), ("user", "assistant"), ("input", "output"), ("q
 THINKING = ("reasoning_content", "thinking", "reasoning")
 NO_TEXT = ("image", "images", "image_url", "video", "videos", "audio", "audios", "files", "documents", "refusal")
 """Members of a message that no rule makes text of."""
-PLAIN = ("role", "from", "content", "value")
-READ = (*PLAIN, "tool_calls", "tool_call_id", "function_call", "tools", *THINKING)
+MESSAGE_FIELDS = ("role", "from", "content", "value")
+READ = (*MESSAGE_FIELDS, "tool_calls", "tool_call_id", "function_call", "tools", *THINKING)
 """Members of a message that are read."""
 TRANSCRIPT = re.compile(r"\n\n(Human|Assistant):")
 
@@ -85,7 +85,7 @@ def _turn(each: Mapping[str, Any], where: str) -> Chat:
 def _message(each: Mapping[str, Any], where: str) -> Message:
     said = each["role"] if each.get("role") is not None else each.get("from")
     content = each["content"] if each.get("content") is not None else each.get("value")
-    more = {name: value for name, value in each.items() if name not in PLAIN and says(value)}
+    more = {name: value for name, value in each.items() if name not in MESSAGE_FIELDS and says(value)}
     if said is None or (content is None and not more and not {"content", "value"} & each.keys()):
         raise SourceError(f"{where}: a chat must be text, or messages with role and content, not {short_value([each])}")
     name = text(said, "a message's role", where).strip()

@@ -16,7 +16,7 @@ from flywheel.errors import SourceError
 from flywheel.exchange.forms.values import number_or_none, says, short_value
 
 Preference = Literal["A", "B", "tie"]
-LABEL = re.compile(r"\s*([AB])\s*(>{1,2}|<{1,2}|={1,2})\s*([AB])\s*")
+PREFERENCE_LABEL = re.compile(r"\s*([AB])\s*(>{1,2}|<{1,2}|={1,2})\s*([AB])\s*")
 WINNERS: Mapping[str, Preference] = {
     **dict.fromkeys(("model_a", "model_1", "a"), "A"),
     **dict.fromkeys(("model_b", "model_2", "b"), "B"),
@@ -38,7 +38,7 @@ def _label(fields: Mapping[str, Any], where: str) -> Preference | None:
     value = fields["label"]
     if not says(value):
         return None
-    match = LABEL.fullmatch(value) if isinstance(value, str) else None
+    match = PREFERENCE_LABEL.fullmatch(value) if isinstance(value, str) else None
     if isinstance(value, str) and value.strip().lower() in WINNERS:
         return WINNERS[value.strip().lower()]
     if match is None or match[1] == match[3]:

@@ -26,7 +26,7 @@ SIGNS: dict[int, str | None] = {
     **{ord("\u2019"): "'", ord("\u2044"): "/", ord("∗"): "*"},
 }
 RAISED, LOWERED, LEVEL = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿ", "₀₁₂₃₄₅₆₇₈₉₊₋₍₎ₙ", "0123456789+-()n"
-ROOT = re.compile(r"([√∛])\s*(?:\(([^()]*)\)|\{([^{}]*)\}|(\d+(?:\.\d+)?|[A-Za-z]))")
+ROOT_SIGN = re.compile(r"([√∛])\s*(?:\(([^()]*)\)|\{([^{}]*)\}|(\d+(?:\.\d+)?|[A-Za-z]))")
 SYNONYMS = (
     (re.compile(r"(?<![\w)\]}%])[\u2012\u2013](?=[\d.$\\])"), "-"),  # a dash as a sign
     (re.compile(r"\s*(?:\^\s*\{\s*\\circ\s*\}|\^\s*\\circ\b|\\degrees?\b)"), r"^{\\circ}"),
@@ -61,7 +61,7 @@ def tidy(text: str) -> str:
     """The same mathematics in LaTeX that is read alike everywhere."""
     text = text.rstrip(" \n.,;:")
     if not text.isascii():
-        text = ROOT.sub(_root, _level(_level(text, RAISED, "^"), LOWERED, "_").translate(SIGNS))
+        text = ROOT_SIGN.sub(_root, _level(_level(text, RAISED, "^"), LOWERED, "_").translate(SIGNS))
     for pattern, spelling in SYNONYMS:
         text = pattern.sub(spelling, text)
     text = GROUPS.sub(lambda found: re.sub(r"\D", "", found[0]), text)

@@ -10,7 +10,7 @@ from judges.rules.math.notation import as_typed
 from judges.rules.numerals import FoundNumber, Number, either, numbers
 
 SENTENCE = re.compile(r"(?<=[.!?])[\s*]+(?=[A-Z$*(])|\n+")
-ANNOUNCED = re.compile(r"(?i).*\b(?:answer|result|total)\s+(?:is|was|equals|=|:)\s*:?")
+ANNOUNCED_NUMBER = re.compile(r"(?i).*\b(?:answer|result|total)\s+(?:is|was|equals|=|:)\s*:?")
 LOOSE = r"[-+]?[$€£]?\s?-?\.?\d[\d.,/]*(?:%|\b)"
 NEGATED = re.compile(
     rf"(?i)[(,]?\s*\b(?:and |but )?(?:\w+n't|not|rather than|instead of)\s+(?:a |the |be |equal to )?{LOOSE}\)?"
@@ -25,7 +25,9 @@ HEAD = re.compile(
 LISTED = re.compile(
     r"(?i)(?:\s*[a-z][\w'/-]*){0,3}\s*(?:,\s*(?:and|or)?|;|\band\b|\bor\b|&)\s*(?:[a-z]\s*=|maybe|perhaps|possibly)?\W*"
 )
-BESIDE = re.compile(r"(?i)(?:\s*[a-z][\w'/-]*){0,2}\s*(?:\band\b|\bor\b|&)\s*(?:maybe|perhaps|possibly)?\W*|\s*,\W*")
+NUMBER_BESIDE = re.compile(
+    r"(?i)(?:\s*[a-z][\w'/-]*){0,2}\s*(?:\band\b|\bor\b|&)\s*(?:maybe|perhaps|possibly)?\W*|\s*,\W*"
+)
 NEXT_UNIT = re.compile(
     r"(?i)\s*(?!(?:for|in|per|of|at|every|each|after|to|by|from|on|over|with|times|more|less|out|if|when)\b)[a-z'\"]+\.?\s+"
 )
@@ -42,7 +44,7 @@ NO_UNIT = re.compile(
     r"|where|is|are|half|hundred|thousand|million|billion|trillion|dozen)\b"
 )
 LETTERS = re.compile(r"[A-Za-z]+")
-WORDS = re.compile(r"[A-Za-z\s,.;:'\"!?()&-]+")
+ONLY_WORDS = re.compile(r"[A-Za-z\s,.;:'\"!?()&-]+")
 PRODUCT = re.compile(r"(?i)[abcdxyz]+|[b-df-hj-np-tv-z]+|[a-z]|a[b-df-hj-np-tv-z]|[b-df-hj-np-tv-z]a")
 PROSE = 6
 """Words from which on a text is no formula."""
@@ -67,7 +69,7 @@ def number_said(tidied: str, marked: bool) -> tuple[Number, ...] | None:
     if not sentences:
         return None
     text = sentences[0 if marked else -1]
-    if not marked and (announced := ANNOUNCED.match(text)) and re.search(r"\d", text[announced.end() :]):
+    if not marked and (announced := ANNOUNCED_NUMBER.match(text)) and re.search(r"\d", text[announced.end() :]):
         text, marked = text[announced.end() :], True
     for dropped in (NEGATED, CONDITION, REASON, ASIDE):
         text = _without(dropped, text)
@@ -78,7 +80,7 @@ def answer_words(tidied: str) -> tuple[str, ...] | None:
     """The words of an answer that is nothing but words, in lower case and in order; those of a list are sorted."""
     text = as_typed(tidied).replace("$", "")
     runs = LETTERS.findall(text)
-    if not WORDS.fullmatch(text) or not any(map(_word, runs)):
+    if not ONLY_WORDS.fullmatch(text) or not any(map(_word, runs)):
         return None
     parts = [" ".join(LETTERS.findall(part)).lower() for part in re.split(r"[,;&]|\band\b", text)]
     return tuple(sorted(part for part in parts if part))
@@ -133,7 +135,9 @@ def _side(text: str, marked: bool) -> tuple[Number, ...] | None:
     if OPERATOR.fullmatch(gap):
         return None
     listed = (
-        LISTED.fullmatch(gap) or NEXT_UNIT.fullmatch(gap) or CONCLUDED.search(gap) if first else BESIDE.fullmatch(gap)
+        LISTED.fullmatch(gap) or NEXT_UNIT.fullmatch(gap) or CONCLUDED.search(gap)
+        if first
+        else NUMBER_BESIDE.fullmatch(gap)
     )
     if either(text, *pair) or listed:
         return _distinct(found)

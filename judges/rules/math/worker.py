@@ -20,9 +20,9 @@ from judges.rules.numerals import Number, spelled
 
 MEMORY = 4 << 30
 """Bytes of address space: far above what an honest comparison takes, far below what hurts a machine."""
-SHOWN = 200
+REPORTED_CHARACTERS = 200
 """Characters of an answer that are reported."""
-WORD = re.compile(r"[A-Za-z]{2,}[^{]*\}?")
+LATIN_WORD = re.compile(r"[A-Za-z]{2,}[^{]*\}?")
 DOUBT = re.compile(r"(?<![\d,.(\[{])\d+,\d{1,2}(?![\d,])|\d:\d\d|\d\s?(?:-|and|&)\s?\d+/\d")
 """A decimal comma or a list; a time or a ratio; a mixed number or two."""
 NONE = re.compile(
@@ -79,7 +79,7 @@ def plainly(gold: Reading, given: Reading, boxed: bool, marked: bool) -> dict[st
             (given.number,)
             if given.number
             else number_said(given.text, marked)
-            if not boxed or WORD.search(given.text)
+            if not boxed or LATIN_WORD.search(given.text)
             else None
         )
         if found:
@@ -97,7 +97,11 @@ def symbolically(gold: Reading, given: Reading, boxed: bool) -> dict[str, Any]:
     """The verdict of math-verify, and of what it overlooks."""
     golden = formulas(gold.text, True)
     if not golden:
-        return {"status": "error", "score": None, "detail": f"the reference cannot be read: {gold.text[:SHOWN]}"}
+        return {
+            "status": "error",
+            "score": None,
+            "detail": f"the reference cannot be read: {gold.text[:REPORTED_CHARACTERS]}",
+        }
     # Around a bare number people write words; \boxed reads them as products of variables. Formulas may come without $.
     text_only = (gold.number and "\\" not in given.text) or prose(given.text)
     ways = (True,) if boxed else (False,) if text_only else (False, True)
@@ -143,18 +147,18 @@ def same_numeral(gold: Reading, given: Reading) -> bool:
 
 def worker_verdict(right: bool, detail: str) -> dict[str, Any]:
     """A verdict that is one."""
-    return {"status": "ok", "score": float(right), "detail": detail[:SHOWN]}
+    return {"status": "ok", "score": float(right), "detail": detail[:REPORTED_CHARACTERS]}
 
 
 def unclear(text: str) -> dict[str, Any]:
     """What is said of a text in which it is not clear which number is meant."""
-    return {"status": "unparsable", "score": None, "detail": f"no number that is clear: {text[-SHOWN:]}"}
+    return {"status": "unparsable", "score": None, "detail": f"no number that is clear: {text[-REPORTED_CHARACTERS:]}"}
 
 
 def shortly(number: Number) -> str:
     """A number in one spelling for equal numbers."""
     text = spelled(number.value)
-    if len(text) > SHOWN // 2:
+    if len(text) > REPORTED_CHARACTERS // 2:
         text = f"{Decimal(number.value.numerator) / Decimal(number.value.denominator):.20e}"
     return text + "%" * number.percent
 
@@ -169,7 +173,11 @@ def answer_line(line: bytes) -> dict[str, Any]:
     try:
         return compare(**json.loads(line))
     except Exception as error:  # of sympy, antlr or the limits: one strange answer is data, and no reason to stop
-        return {"status": "error", "score": None, "detail": f"{type(error).__name__}: {str(error)[:SHOWN]}"}
+        return {
+            "status": "error",
+            "score": None,
+            "detail": f"{type(error).__name__}: {str(error)[:REPORTED_CHARACTERS]}",
+        }
 
 
 def main() -> None:
