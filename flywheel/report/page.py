@@ -14,7 +14,7 @@ from flywheel.identity import MADE, describe
 from flywheel.recipe import recipe as recipes
 from flywheel.training import settings as trainings
 
-KINDS = {**vars(protocols), **vars(trainings), **vars(recipes)}
+PART_KINDS = {**vars(protocols), **vars(trainings), **vars(recipes)}
 """Parts whose defaults a page leaves out."""
 ANSWER_CHARACTERS = 2000
 """Characters of an answer that a page shows."""
@@ -122,8 +122,8 @@ def spelled(value: Any) -> str:
 
 
 def _default(part: Mapping[str, Any], name: str, value: Any) -> bool:
-    """Whether a field has its default, as far as the part is one of KINDS."""
-    kind = KINDS.get(str(part.get("is")))
+    """Whether a field has its default, as far as the part is one of PART_KINDS."""
+    kind = PART_KINDS.get(str(part.get("is")))
     fields = {field.name: field for field in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else {}
     if name not in fields:
         return False

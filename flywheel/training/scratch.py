@@ -17,9 +17,9 @@ from flywheel.checkpoints import weights
 from flywheel.store.schema import Chat, Message
 from flywheel.training.settings import Scratch
 
-PAD, BOS, EOS, UNKNOWN = "<pad>", "<bos>", "<eos>", "<unk>"
+PAD, BOS, EOS, UNKNOWN_TOKEN = "<pad>", "<bos>", "<eos>", "<unk>"
 ROLES = ("system", "user", "assistant")
-SPECIAL = (PAD, BOS, EOS, UNKNOWN, *(f"<{role}>" for role in ROLES))
+SPECIAL = (PAD, BOS, EOS, UNKNOWN_TOKEN, *(f"<{role}>" for role in ROLES))
 PRINTABLE = ["\n", *(chr(code) for code in range(32, 127))]
 VOCABULARY_WORD = re.compile(r"[\s.,:;!?]*[^\W\d_]{2,}[\s.,:;!?]*")
 SHARED = 0.05
@@ -88,7 +88,7 @@ def make_tokenizer(texts: Iterable[str], context: int) -> Any:
     known = pieces(texts)
     splitting = pattern(known)
     vocabulary = {token: id for id, token in enumerate([*SPECIAL, *known])}
-    inner = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
+    inner = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN_TOKEN))
     inner.pre_tokenizer = pre_tokenizers.Split(Regex(splitting), "isolated")
     inner.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
@@ -97,7 +97,7 @@ def make_tokenizer(texts: Iterable[str], context: int) -> Any:
         pad_token=PAD,
         bos_token=BOS,
         eos_token=EOS,
-        unk_token=UNKNOWN,
+        unk_token=UNKNOWN_TOKEN,
         additional_special_tokens=[f"<{role}>" for role in ROLES],
         chat_template=TEMPLATE,
         clean_up_tokenization_spaces=False,

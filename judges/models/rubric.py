@@ -13,7 +13,7 @@ from flywheel.protocols import Asked, Sampling, Verdict
 from flywheel.store.schema import VOTES, Chat
 from flywheel.text.thoughts import THOUGHTS, Markers, after_thought
 from judges.models.prompts import check_slots, conversation, fill, titled, wording
-from judges.models.scores import Points, decimal, score
+from judges.models.scores import Points, decimal, score_of
 from judges.models.shown import ENDLESS, referenced, shown_answers, unasked
 
 REFERENCE = wording("rubric_reference")
@@ -95,7 +95,7 @@ class Rubric:
         words = after_thought(reply, self.thoughts)
         if words is None:
             return ENDLESS
-        said = score(words) if self.pattern is None else _matched(self.pattern, words)
+        said = score_of(words) if self.pattern is None else _matched(self.pattern, words)
         if said is None:
             return Verdict("unparsable", None, "no score")
         if said.value is None or not self.low <= said.value <= self.high or said.of not in (None, self.high):

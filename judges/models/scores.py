@@ -6,22 +6,22 @@ from typing import NamedTuple
 
 from judges.models.words import undressed
 
-NUMBER = r"[-+]?\d++(?:[.,]\d{1,2}(?!\d)|\.\d++)?+"
+SCORE_NUMBER = r"[-+]?\d++(?:[.,]\d{1,2}(?!\d)|\.\d++)?+"
 BETWEEN_TERMS = r"(?:[ \t]*+(?:points?|pts?))?(?:[ \t]*+\([^()\n]{0,80}\))?[ \t]*+"
 """What may stand between the terms of a sum: `1 (it is about Rome) + 1 point`."""
-OUT_OF = rf"(?:/|\(?[ \t]*+(?:out[ \t]+)?of\b)[ \t]*+(?:(?:a|the|possible|maximum|total|of)[ \t]+){{0,4}}{NUMBER}"
+OUT_OF = rf"(?:/|\(?[ \t]*+(?:out[ \t]+)?of\b)[ \t]*+(?:(?:a|the|possible|maximum|total|of)[ \t]+){{0,4}}{SCORE_NUMBER}"
 ON_SCALE = (
     r"[(,]?[ \t]*+on[ \t]+(?:a|the)[ \t]+(?:scale[ \t]+)?(?:(?:of|from)[ \t]+)?"
-    rf"(?:{NUMBER}[ \t]*+(?:to|[-–—])[ \t]*+)?{NUMBER}"
+    rf"(?:{SCORE_NUMBER}[ \t]*+(?:to|[-–—])[ \t]*+)?{SCORE_NUMBER}"
 )
 VALUE = re.compile(
-    rf"(?P<open>[\s(\[{{<]*+)(?P<sum>{NUMBER}(?:{BETWEEN_TERMS}[-+−]{BETWEEN_TERMS}{NUMBER})*)"
-    rf"(?:{BETWEEN_TERMS}=[ \t]*+(?P<total>{NUMBER}))?(?:[ \t]*+(?:points?|pts?|stars?)\b)?"
+    rf"(?P<open>[\s(\[{{<]*+)(?P<sum>{SCORE_NUMBER}(?:{BETWEEN_TERMS}[-+−]{BETWEEN_TERMS}{SCORE_NUMBER})*)"
+    rf"(?:{BETWEEN_TERMS}=[ \t]*+(?P<total>{SCORE_NUMBER}))?(?:[ \t]*+(?:points?|pts?|stars?)\b)?"
     rf"(?P<of>[ \t]*+{OUT_OF}(?:[ \t]*+\))?)?(?P<close>(?:[ \t]*+[)\]}}>])*)"
     rf"(?P<per>[ \t]*+{OUT_OF}(?:[ \t]*+\))?)?(?P<scale>[ \t]*+{ON_SCALE})?",
     re.I,
 )
-TERM = re.compile(rf"(?:(?P<sign>[-+−]){BETWEEN_TERMS})?(?P<number>{NUMBER})(?:{BETWEEN_TERMS}(?=[-+−])|\Z)")
+TERM = re.compile(rf"(?:(?P<sign>[-+−]){BETWEEN_TERMS})?(?P<number>{SCORE_NUMBER})(?:{BETWEEN_TERMS}(?=[-+−])|\Z)")
 AFTER = re.compile(
     r"(?i)[^\W_]|[.,:]\d|[ \t]*+(?:[%?‰½¼¾+^]|per ?cent)|[ \t]*+\([ \t]*+[\d.,]+[ \t]*+\)"
     r"|[ \t]*+(?:(?:->|[-–—−*×·~≈→=<>/:|&]|x\b|to\b|or\b|and\b|vs\b)[ \t]*+)*[-\[]?\d"
@@ -79,7 +79,7 @@ class Points(NamedTuple):
     kind: str = "plain"  # plain | aspect | prose
 
 
-def score(reply: str) -> Points | None:
+def score_of(reply: str) -> Points | None:
     """The points of a reply, or None if it gives none.
 
     The last announced score counts. Where there are only scores of single aspects, or only ones in running text, they
@@ -135,7 +135,7 @@ def read(words: str, at: int, *, announced: bool = True) -> Points | None:
     line = words[at : at + 400].lstrip()[:200].partition("\n")[0]
     if match is None or not _whole(words, match):
         return Points(None, None, line[:80]) if announced and re.search(r"\d", line) else None
-    outs = {decimal(re.findall(NUMBER, text)[-1]) for text in match.group("of", "per", "scale") if text}
+    outs = {decimal(re.findall(SCORE_NUMBER, text)[-1]) for text in match.group("of", "per", "scale") if text}
     value = _total(match) if len(outs) < 2 else None
     return Points(value, next(iter(outs), None), " ".join(match[0].split())[:80])
 

@@ -29,7 +29,7 @@ from judges.sandbox.seccomp import supported
 Isolation = Literal["namespaces", "limits"]
 CLOCK_FACTOR = 12
 """Seconds by the clock for each second of processor time that code may take: it may wait, or the machine be busy."""
-SHARE = 8
+PROGRAMS_PER_WORKER = 8
 """Answers that are worth the tenth of a second in which another worker starts."""
 TRIAL = ProgramItem("", "import heapq, json\n\ndef f(x):\n    return json.loads(x)", "assert f('1') == 1", None, True)
 
@@ -74,7 +74,7 @@ def _grade(items: Sequence[ProgramItem], limits: Limits, isolation: Isolation) -
         workers = Workers(
             [sys.executable, "-S", "-s", "-P", "-m", "judges.sandbox.worker", json.dumps(_settings(limits, isolation))],
             CLOCK_FACTOR * limits.seconds,
-            SHARE,
+            PROGRAMS_PER_WORKER,
             env=_environment(),
             folder=folder,
             lasting=isolation == "namespaces",

@@ -218,7 +218,7 @@ class Batch:
         self._steps, self._limit, self._logprob = self._steps[rows], self._limit[rows], self._logprob[rows]
 
 
-def score(network: Network, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
+def score_pairs(network: Network, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
     """For each (prompt, completion): the log-probability of each token of the completion."""
     scores: list[list[float]] = [[] for _ in pairs]
     left = sorted((n for n, pair in enumerate(pairs) if pair[1]), key=lambda n: -len(pairs[n][0]) - len(pairs[n][1]))

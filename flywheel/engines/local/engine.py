@@ -135,9 +135,9 @@ class LocalModel:
         answers = _ids(self._tokenizer, completions)
         prompts = self._prompts(chats, [len(answer) for answer in answers])
         with self._working() as network:
-            from flywheel.engines.local.decode import score
+            from flywheel.engines.local.decode import score_pairs
 
-            return score(network, list(zip(prompts, answers, strict=True)))
+            return score_pairs(network, list(zip(prompts, answers, strict=True)))
 
     def _prompts(self, chats: Sequence[Chat], more: Sequence[int]) -> list[list[int]]:
         """Token ids of each chat, which leaves so many `more` of the context."""

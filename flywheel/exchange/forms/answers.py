@@ -7,7 +7,7 @@ from flywheel.errors import SourceError
 from flywheel.exchange.forms.messages import messages
 from flywheel.exchange.forms.records import Record
 from flywheel.exchange.forms.values import says, short_value
-from flywheel.exchange.forms.verdicts import READ, read_preference
+from flywheel.exchange.forms.verdicts import PREFERENCE_READERS, read_preference
 
 PartKind = Literal["text", "other"]
 
@@ -81,9 +81,9 @@ def each_order(fields: Record, where: str) -> Iterator[Record]:
         return
     if not isinstance(judgments, list) or len(judgments) > 2 or not all(isinstance(each, dict) for each in judgments):
         raise SourceError(f"{where}: judgments must be one for each order, not {short_value(judgments)}")
-    if set(READ) & set(fields):
+    if set(PREFERENCE_READERS) & set(fields):
         yield fields
-    bare = {name: value for name, value in fields.items() if name not in READ}
+    bare = {name: value for name, value in fields.items() if name not in PREFERENCE_READERS}
     for place, judgment in enumerate(judgments):
         seen = dict(bare) if place == 0 else _exchanged(bare)
         yield {**seen, "label": judgment.get("decision"), "order": "ab", "annotator": fields.get("judge_name")}

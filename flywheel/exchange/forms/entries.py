@@ -28,7 +28,7 @@ from flywheel.exchange.forms.chats import answered_chat
 from flywheel.exchange.forms.fields import beside, columns_of, named, unused, values_of
 from flywheel.exchange.forms.records import Record
 from flywheel.exchange.forms.values import number_or_none, says, text_or_json
-from flywheel.exchange.forms.verdicts import READ
+from flywheel.exchange.forms.verdicts import PREFERENCE_READERS
 from flywheel.store.ids import prompt_id
 from flywheel.store.schema import CHAT, schema
 
@@ -49,8 +49,8 @@ USED: Mapping[str, Sequence[str]] = {
     "label": (*ONE_ANSWER_FIELDS, "label"),
     "pair": ("chosen", *PAIR, "generator", "thought"),
     "rejected": (*ONE_ANSWER_FIELDS, *PAIR),
-    "two": (*SIDES, *READ),
-    "judged": (*SIDES, *READ, "judgments", "judge_name"),
+    "two": (*SIDES, *PREFERENCE_READERS),
+    "judged": (*SIDES, *PREFERENCE_READERS, "judgments", "judge_name"),
 }
 """The fields that each form of a record makes use of, beside those that all do."""
 ENTRIES = schema(
@@ -125,7 +125,7 @@ def _form(there: set[str], kind: Kind, record: Record, where: str) -> str:
     """How a record says what its kind needs."""
     said = bool({"answer", "messages"} & there)
     two = {"response_A", "response_B"} <= there
-    judged = bool(set(READ) & there)
+    judged = bool(set(PREFERENCE_READERS) & there)
     forms = {
         "prompts": {"prompt": bool({"prompt", "messages"} & there)},
         "generations": {"answer": {"prompt", "answer"} <= there or "messages" in there},

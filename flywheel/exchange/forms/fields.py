@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flywheel.errors import SourceError
-from flywheel.exchange.forms.messages import READ, messages, read_prompt
+from flywheel.exchange.forms.messages import MESSAGE_READ, messages, read_prompt
 from flywheel.exchange.forms.records import Record
 from flywheel.exchange.forms.values import says
 
@@ -148,5 +148,5 @@ def unused(record: Record, used: Sequence[str]) -> set[str]:
     for name in used:
         held = record[name] if isinstance(record.get(name), list) else []
         chat = [each for each in held if isinstance(each, Mapping) and {"role", "from"} & set(each)]
-        left |= {f"{name}.{key}" for each in chat for key in each if key not in READ and says(each[key])}
+        left |= {f"{name}.{key}" for each in chat for key in each if key not in MESSAGE_READ and says(each[key])}
     return left

@@ -39,7 +39,7 @@ THINKING = ("reasoning_content", "thinking", "reasoning")
 NO_TEXT = ("image", "images", "image_url", "video", "videos", "audio", "audios", "files", "documents", "refusal")
 """Members of a message that no rule makes text of."""
 MESSAGE_FIELDS = ("role", "from", "content", "value")
-READ = (*MESSAGE_FIELDS, "tool_calls", "tool_call_id", "function_call", "tools", *THINKING)
+MESSAGE_READ = (*MESSAGE_FIELDS, "tool_calls", "tool_call_id", "function_call", "tools", *THINKING)
 """Members of a message that are read."""
 TRANSCRIPT = re.compile(r"\n\n(Human|Assistant):")
 

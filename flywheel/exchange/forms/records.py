@@ -17,7 +17,7 @@ from flywheel.exchange.arrow import Written
 
 Record = dict[str, Any]
 HUB_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+")
-READ = (".jsonl", ".json", ".parquet")
+READ_ENDINGS = (".jsonl", ".json", ".parquet")
 """Files that are read here, without `datasets`."""
 DECODER = json.JSONDecoder(parse_float=Written)
 
@@ -47,10 +47,10 @@ def records(
 def _files(folder: Path) -> list[Path]:
     """All files of data, if each of them can be read here; none if none can; else SourceError."""
     files = hub.data_files(folder)
-    other = [str(file.relative_to(folder)) for file in files if file.suffix.lower() not in READ]
+    other = [str(file.relative_to(folder)) for file in files if file.suffix.lower() not in READ_ENDINGS]
     if other and len(other) < len(files):
         raise SourceError(
-            f"{folder} holds {other[0]} beside {', '.join(READ)} files, and only these can be read together: "
+            f"{folder} holds {other[0]} beside {', '.join(READ_ENDINGS)} files, and only these can be read together: "
             "name the files that you want"
         )
     return [] if other else files

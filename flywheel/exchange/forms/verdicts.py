@@ -26,7 +26,7 @@ WINNERS: Mapping[str, Preference] = {
 
 def read_preference(fields: Mapping[str, Any], where: str) -> tuple[Preference | None, float | None]:
     """The better answer, and how much of the preference is B's where that is said; None where nobody said it."""
-    said = {field: read(fields, where) for field, read in READ.items() if field in fields}
+    said = {field: read(fields, where) for field, read in PREFERENCE_READERS.items() if field in fields}
     found = {each for each in said.values() if each is not None}
     if len(found) > 1:
         raise SourceError(f"{where}: {' and '.join(said)} name different winners")
@@ -99,7 +99,7 @@ def _sign(value: float) -> Preference:
     return "tie" if value == 0 else "B" if value > 0 else "A"
 
 
-READ: Mapping[str, Callable[[Mapping[str, Any], str], Preference | None]] = {
+PREFERENCE_READERS: Mapping[str, Callable[[Mapping[str, Any], str], Preference | None]] = {
     "label": _label,
     "preference": _preferred,
     "winner": _winner,

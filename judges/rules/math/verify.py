@@ -23,7 +23,7 @@ from flywheel.text.thoughts import THOUGHTS, Markers, after_thought
 from judges.rules.numerals import spelled
 from judges.verdict import Rule, last
 
-SHARE = 50
+ITEMS_PER_WORKER = 50
 """Items that are worth the second in which another worker starts."""
 LONGEST_ANSWER = 1000
 """Characters of the longest answer that is compared."""
@@ -107,7 +107,7 @@ def grade_math(items: Sequence[MathItem], timeout: float) -> list[Verdict]:
     # By its path, since a folder with a math.py must not be searched first; and with this very package, wherever it is.
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     argv = [sys.executable, "-P", str(Path(__file__).with_name("worker.py"))]
-    workers = Workers(argv, timeout, SHARE, env={**os.environ, "PYTHONPATH": path})
+    workers = Workers(argv, timeout, ITEMS_PER_WORKER, env={**os.environ, "PYTHONPATH": path})
     requests = [json.dumps(item._asdict()).encode() for item in items]
     return [_verdict(reply, timeout) for reply in workers.replies(requests)]
 
