@@ -134,11 +134,9 @@ def _rows(frame: pl.DataFrame) -> list[dict[str, Any]]:
 def _short(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.4g}")
-    return (
-        value
-        if value is None or isinstance(value, int)
-        else re.sub(r"[<>\[\]`|\s]+", " ", str(value))[:SHOWN_CHARACTERS]
-    )
+    if value is None or isinstance(value, int):
+        return value
+    return re.sub(r"[<>\[\]`|\s]+", " ", str(value))[:SHOWN_CHARACTERS]
 
 
 def _cell(value: Any) -> str:

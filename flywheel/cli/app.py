@@ -14,13 +14,12 @@ import typer
 from typer.core import TyperGroup
 
 from flywheel.cli.approve import approve, ask_here, reject
-from flywheel.cli.export import export_commands as exports
-from flywheel.cli.export import import_
-from flywheel.cli.judge import judge_commands as judges
+from flywheel.cli.export import export_commands, import_
+from flywheel.cli.judge import judge_commands
 from flywheel.cli.options import EngineName, Home, RunName, told_which
 from flywheel.cli.replay import replay
 from flywheel.cli.sql import sql
-from flywheel.cli.store import store_commands as upkeep
+from flywheel.cli.store import store_commands
 from flywheel.errors import ApprovalNeeded, FlywheelError
 from flywheel.preflight.machine import findings, servers
 from flywheel.processes.environment import cores, version
@@ -71,9 +70,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-app.add_typer(judges, name="judge")
-app.add_typer(upkeep, name="store")
-app.add_typer(exports, name="export")
+app.add_typer(judge_commands, name="judge")
+app.add_typer(store_commands, name="store")
+app.add_typer(export_commands, name="export")
 app.command("import")(import_)
 app.command()(replay)
 app.command()(sql)
