@@ -16,11 +16,11 @@ from flywheel.errors import RecipeError, SourceError
 from flywheel.store.ids import prompt_id
 from flywheel.store.schema import PROMPTS, Chat
 
-SLOT = "{prompt}"
-SHOWN = 5
+PROMPT_SLOT = "{prompt}"
+ROWS_NAMED = 5
 """Row numbers that an error names before it says how many more there are."""
 
-Row = Mapping[str, Any]
+SourceRow = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +40,14 @@ class Columns:
     reference_after: str | None = None
     meta: str | tuple[str, ...] | None = None
     system: str | None = None
-    template: str = SLOT
+    template: str = PROMPT_SLOT
     limit: int | None = None
 
     def __post_init__(self) -> None:
-        if self.template.count(SLOT) != 1:
-            raise RecipeError(f"a template has the slot {SLOT} exactly once, but not this one: {self.template[:200]!r}")
+        if self.template.count(PROMPT_SLOT) != 1:
+            raise RecipeError(
+                f"a template has the slot {PROMPT_SLOT} exactly once, but not this one: {self.template[:200]!r}"
+            )
         if self.limit is not None and self.limit < 1:
             raise RecipeError(f"limit must be at least 1, not {self.limit}")
         if self.reference_after == "":
@@ -69,7 +71,7 @@ def check_columns(wanted: Sequence[str], there: Sequence[str], source: str) -> N
         raise SourceError(f"{source} has no column {missing[0]!r}; its columns are {', '.join(there) or 'none'}")
 
 
-def prompts(rows: Iterable[Row], columns: Columns, source: str, there: Mapping[str, Any]) -> pl.DataFrame:
+def prompts(rows: Iterable[SourceRow], columns: Columns, source: str, there: Mapping[str, Any]) -> pl.DataFrame:
     """PROMPTS from rows; SourceError names those that cannot be used.
 
     `there` has the columns that the rows have; it may fill while they are read.
@@ -97,7 +99,7 @@ def prompts(rows: Iterable[Row], columns: Columns, source: str, there: Mapping[s
     return pl.DataFrame(list(found.values()), schema=PROMPTS, orient="row")
 
 
-def table(rows: Iterable[Row], names: Sequence[str], source: str, there: Mapping[str, Any]) -> pl.DataFrame:
+def typed_table(rows: Iterable[SourceRow], names: Sequence[str], source: str, there: Mapping[str, Any]) -> pl.DataFrame:
     """These columns: numbers where all values are numbers, else text; SourceError where there is neither."""
     cells = [[row.get(name) for name in names] for row in rows]
     check_columns(names, list(there), source)
@@ -117,7 +119,7 @@ def _chat(value: Any, columns: Columns, source: str, number: int) -> Chat:
     """A prompt's messages; none if it is blank."""
     before = [] if columns.system is None else [{"role": "system", "content": columns.system}]
     if isinstance(value, list | dict):
-        if columns.template != SLOT:
+        if columns.template != PROMPT_SLOT:
             raise SourceError(
                 f"{source}: column {columns.prompt!r} holds whole chats, so no template can be applied to it"
             )
@@ -129,11 +131,11 @@ def _chat(value: Any, columns: Columns, source: str, number: int) -> Chat:
     text = _told(value, columns.prompt, source, number)
     if text is None or not text.strip():
         return []
-    first, last = columns.template.split(SLOT)
+    first, last = columns.template.split(PROMPT_SLOT)
     return [*before, {"role": "user", "content": f"{first}{text}{last}"}]
 
 
-def _reference(row: Row, columns: Columns, source: str, number: int) -> tuple[str | None, bool]:
+def _reference(row: SourceRow, columns: Columns, source: str, number: int) -> tuple[str | None, bool]:
     """The reference, and whether `reference_after` was there to cut it."""
     whole = None if columns.reference is None else _told(row.get(columns.reference), columns.reference, source, number)
     if whole is None or columns.reference_after is None:
@@ -142,7 +144,7 @@ def _reference(row: Row, columns: Columns, source: str, number: int) -> tuple[st
     return (after.strip() if marker else None), bool(marker)
 
 
-def _meta(row: Row, columns: Columns, source: str, number: int) -> str | None:
+def _meta(row: SourceRow, columns: Columns, source: str, number: int) -> str | None:
     if columns.meta is None:
         return None
     several = isinstance(columns.meta, tuple)
@@ -167,6 +169,6 @@ def _no_text(error: NoText, name: str, source: str, number: int) -> NoReturn:
 def _refuse(numbers: Sequence[int], what: str) -> None:
     """SourceError if there is any row."""
     if numbers:
-        more = f" and {len(numbers) - SHOWN} more" if len(numbers) > SHOWN else ""
-        shown = ", ".join(str(number) for number in numbers[:SHOWN])
+        more = f" and {len(numbers) - ROWS_NAMED} more" if len(numbers) > ROWS_NAMED else ""
+        shown = ", ".join(str(number) for number in numbers[:ROWS_NAMED])
         raise SourceError(f"{what} in row{'s' if len(numbers) > 1 else ''} {shown}{more}, counted from 1")

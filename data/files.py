@@ -16,10 +16,10 @@ from typing import Any, Literal
 
 import polars as pl
 
-from data.columns import Columns, Row, check_columns, prompts, table
+from data.columns import Columns, SourceRow, check_columns, prompts, typed_table
 from flywheel.errors import RecipeError, SourceError
 from flywheel.exchange import hub
-from flywheel.exchange.forms.records import lines, parquet, parquet_names
+from flywheel.exchange.forms.records import json_records, parquet, parquet_names
 from flywheel.identity import named
 from flywheel.protocols import Source
 from flywheel.recipe.places import located
@@ -40,7 +40,7 @@ class Jsonl(Columns):
     def rows(self, columns: Sequence[str]) -> pl.DataFrame:
         """These columns as they are, or SourceError."""
         there: dict[str, None] = {}
-        return table(_lines(_files(self.path, "*.jsonl"), there), columns, str(self.path), there)
+        return typed_table(_lines(_files(self.path, "*.jsonl"), there), columns, str(self.path), there)
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,9 @@ class Parquet(Columns):
     def rows(self, columns: Sequence[str]) -> pl.DataFrame:
         """These columns as they are, or SourceError."""
         there: dict[str, None] = {}
-        return table(self._rows(columns, there), columns, str(self.path), there)
+        return typed_table(self._rows(columns, there), columns, str(self.path), there)
 
-    def _rows(self, columns: Sequence[str], there: dict[str, None]) -> Iterator[Row]:
+    def _rows(self, columns: Sequence[str], there: dict[str, None]) -> Iterator[SourceRow]:
         for file in _files(self.path, "*.parquet"):
             names = parquet_names(file)
             there.update(dict.fromkeys(names))
@@ -89,7 +89,7 @@ class Hub(Columns):
     def rows(self, columns: Sequence[str]) -> pl.DataFrame:
         """These columns as they are, or SourceError."""
         loaded = self._load(columns)
-        return table(
+        return typed_table(
             hub.rows(loaded, self._where(), columns), columns, self._where(), dict.fromkeys(loaded.column_names)
         )
 
@@ -97,7 +97,7 @@ class Hub(Columns):
         return "/".join(part for part in (self.name, self.config, self.split) if part)
 
     def _load(self, columns: Sequence[str]) -> Any:
-        loaded = hub.load(str(located(self.name)), self.split, self.config, self.revision)
+        loaded = hub.load_split(str(located(self.name)), self.split, self.config, self.revision)
         check_columns(columns, loaded.column_names, self._where())
         return loaded
 
@@ -131,10 +131,10 @@ class Split:
         return part
 
 
-def _lines(files: Sequence[Path], there: dict[str, None]) -> Iterator[Row]:
+def _lines(files: Sequence[Path], there: dict[str, None]) -> Iterator[SourceRow]:
     """The objects of these files; `there` gets the names of their keys."""
     for file in files:
-        for _, row in lines(file):
+        for _, row in json_records(file):
             there.update(dict.fromkeys(row))
             yield row
 

@@ -1,7 +1,7 @@
 """Worked examples of a judge's work: problems whose answers are right or spoilt, and what is to be said of them.
 
-    Graded(families=(SUMS,), judge=rubric, each=4000)       one answer and its points
-    Compared(families=(SUMS,), judge=rubric, meta=duel, each=1000)   two judgments on one answer, of which one is right
+    Graded(families=(SUMS,), judge=rubric, each=4000)             one answer and its points
+    Compared(families=(SUMS,), judge=rubric, meta=judge, each=1000)   two judgments on one answer, of which one is right
 
 The questions are the judge's own, so the model is taught what it will be asked. A judgment works the problem out, puts
 the answer's result beside its own, and gives the top score or the lowest: `8+5=13,13-2=11. Answer: 11 12. Score: 1`.
@@ -90,14 +90,14 @@ class Together:
 
 def cases(families: tuple[Family, ...], each: int, right: float, seed: int) -> Iterator[Case]:
     """The same ones for the same seed."""
-    dice = Random(seed)
+    generator = Random(seed)
     for family, entry in entries(families, "worked", each, seed):
         assert family.work is not None and family.spoil is not None
         work = family.work(entry)
-        answer = work if dice.random() < right else family.spoil(entry, dice)
+        answer = work if generator.random() < right else family.spoil(entry, generator)
         judgment = judged(work, answer)
-        mistaken = judged(family.spoil(entry, dice), answer)
-        if mistaken[-1] == judgment[-1] or dice.random() < 0.5:
+        mistaken = judged(family.spoil(entry, generator), answer)
+        if mistaken[-1] == judgment[-1] or generator.random() < 0.5:
             mistaken = _other(judgment)
         yield Case([{"role": "user", "content": family.ask(entry)}], answer, judgment, mistaken)
 

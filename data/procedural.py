@@ -97,13 +97,13 @@ class Worked:
 
     def __call__(self) -> pl.DataFrame:
         """WORKED, or SourceError."""
-        rows, dice = entries(self.families, "worked", self.each, self.seed), Random(self.seed)
-        worked = [(_chat(family, entry), self._worked(family, entry, dice)) for family, entry in rows]
+        rows, generator = entries(self.families, "worked", self.each, self.seed), Random(self.seed)
+        worked = [(_chat(family, entry), self._worked(family, entry, generator)) for family, entry in rows]
         return pl.DataFrame(worked, schema=WORKED, orient="row")
 
-    def _worked(self, family: Family, entry: Entry, dice: Random) -> str:
+    def _worked(self, family: Family, entry: Entry, generator: Random) -> str:
         assert family.work is not None
-        return family.careless(entry, dice) if self.careless and family.careless else family.work(entry)
+        return family.careless(entry, generator) if self.careless and family.careless else family.work(entry)
 
 
 def ask_sum(entry: Entry) -> str:
@@ -116,21 +116,21 @@ def work_sum(entry: Entry) -> str:
     return _sum(entry, {})
 
 
-def careless_sum(entry: Entry, dice: Random) -> str:
+def careless_sum(entry: Entry, generator: Random) -> str:
     """The same, but more often than not the ten is forgotten that is carried or borrowed: `8+5=3,3-2=1. Answer: 1`."""
     total, *terms = map(int, _terms(entry))
     slips: dict[int, int] = {}
     for place, term in enumerate(terms, 1):
         tens = (total % 10 + term) // 10 if total >= 0 else 0
-        if tens and dice.random() < FORGOTTEN:
+        if tens and generator.random() < FORGOTTEN:
             slips[place] = -10 * tens
         total += term + slips.get(place, 0)
     return _sum(entry, slips)
 
 
-def spoil_sum(entry: Entry, dice: Random) -> str:
+def spoil_sum(entry: Entry, generator: Random) -> str:
     """The same with one step that went wrong, and right steps from there."""
-    return _sum(entry, {dice.randrange(1, len(_terms(entry))): dice.choice((-10, -2, -1, 1, 2, 10))})
+    return _sum(entry, {generator.randrange(1, len(_terms(entry))): generator.choice((-10, -2, -1, 1, 2, 10))})
 
 
 def _sum(entry: Entry, slips: Mapping[int, int]) -> str:

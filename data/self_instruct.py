@@ -22,11 +22,11 @@ from flywheel.store.schema import WRITTEN, Chat
 from flywheel.text.rouge import Known
 
 BANNED = ("image", "images", "graph", "graphs", "picture", "pictures", "file", "files", "map", "maps", "draw", "plot")
-OPENING = "write a program"
+PROGRAM_OPENING = "write a program"
 """Models put it before tasks of every kind."""
 MARKS = ("<|", "|>", "<s>", "</s>", "[INST]", "[/INST]", "<<SYS>>", "<start_of_turn>", "<end_of_turn>")
 """Of turns in chat templates: in a prompt, a tokenizer takes them for such."""
-SLOT = re.compile(r"\{(shots|new|tasks|first|last)\}")
+WORDING_SLOT = re.compile(r"\{(shots|new|tasks|first|last)\}")
 HEAD = re.compile(r"^[ \t#*_=]*task[ \t]*\d+[ \t*_=]*(?:[:.)–-][ \t*_]*|$)", re.I | re.M)
 """`Task 9:` and what else models make of that: `**Task 9.**`, `### Task 9`."""
 END = re.compile(r"^[ \t#*_=`]*end of tasks\b", re.I | re.M)
@@ -73,17 +73,17 @@ class SelfInstruct:
                 f"SelfInstruct shows {self.shots} tasks at a time, but only {len(human)} of {len(seeds)} prompts are "
                 f"one message of at most {self.most_words} words: give it more of them, or fewer shots"
             )
-        own, dice = _alone(written), Random(content_number("shots", seed))
-        return [[{"role": "user", "content": self._question(human, own, dice)}] for _ in range(count)]
+        own, generator = _alone(written), Random(content_number("shots", seed))
+        return [[{"role": "user", "content": self._question(human, own, generator)}] for _ in range(count)]
 
-    def _question(self, human: list[str], own: list[str], dice: Random) -> str:
-        shown = dice.sample(own, min(self.own_shots, len(own)))
-        shown += dice.sample(human, self.shots - len(shown))
-        dice.shuffle(shown)
+    def _question(self, human: list[str], own: list[str], generator: Random) -> str:
+        shown = generator.sample(own, min(self.own_shots, len(own)))
+        shown += generator.sample(human, self.shots - len(shown))
+        generator.shuffle(shown)
         tasks = "\n\n".join(f"Task {place}: {text}" for place, text in enumerate(shown, 1))
         counts = {"shots": self.shots, "new": self.new, "first": self.shots + 1, "last": self.shots + self.new}
         texts = {"tasks": tasks, **{name: str(count) for name, count in counts.items()}}
-        return SLOT.sub(lambda slot: texts[slot[1]], self.template)
+        return WORDING_SLOT.sub(lambda slot: texts[slot[1]], self.template)
 
     def read(self, replies: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
         """WRITTEN: one row for each task, and for each reply without any; `meta` holds the generation."""
@@ -113,7 +113,7 @@ class SelfInstruct:
         if text[0] in string.punctuation or not text[0].isascii():
             return "a first character that is punctuation or not ASCII"
         banned = "|".join(re.escape(word) for word in self.banned)
-        if text.lower().startswith(OPENING) or (banned and re.search(rf"\b(?:{banned})\b", text, re.I)):
+        if text.lower().startswith(PROGRAM_OPENING) or (banned and re.search(rf"\b(?:{banned})\b", text, re.I)):
             return "a banned word"
         return "a mark of turns" if any(mark in text for mark in MARKS) else None
 

@@ -8,7 +8,7 @@ from prefect import flow, get_run_logger
 from flywheel.errors import StoreError
 from flywheel.store.copies import backup
 from flywheel.store.home import open_store
-from flywheel.store.maintenance import check
+from flywheel.store.maintenance import faults
 
 
 @flow(name="upkeep", flow_run_name="upkeep of {home}")
@@ -21,7 +21,7 @@ def upkeep(home: str = "runs", copies: int = 7) -> str:
     """
     place, logger = Path(home), get_run_logger()
     store = open_store(place)
-    findings = list(check(store, place))
+    findings = list(faults(store, place))
     for finding in findings:
         logger.warning("%s: %s: %s: %s rows, such as %s", *finding)
     if wrong := sum(finding.kind == "error" for finding in findings):

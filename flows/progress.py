@@ -28,19 +28,19 @@ def follow(steps: Iterator[Progress], key: str, log: Log) -> Progress | None:
         first = first if first and first.done <= last.done else last  # the next judge counts from the start again
         at = time.monotonic()
         if at - logged >= LINE_SECONDS:
-            log.info(told(first, last))
+            log.info(progress_words(first, last))
             logged = at
         if at - drawn >= BAR_SECONDS:
             bar = draw(bar, key, first, last)
             drawn = time.monotonic()
     if last and first:
-        log.info(told(first, last) + (f": {last.note}" if last.note else ""))
+        log.info(progress_words(first, last) + (f": {last.note}" if last.note else ""))
         if bar:
             draw(bar, key, first, last)
     return last
 
 
-def told(first: Progress, last: Progress) -> str:
+def progress_words(first: Progress, last: Progress) -> str:
     """Progress in words: how far, how fast, and how long still, as far as `first` and `last` tell."""
     share = f" ({100 * last.done / last.total:.0f}%)" if last.total else ""
     rate = f", {last.tokens / last.seconds:,.0f} tokens/s" if last.tokens and last.seconds else ""
@@ -61,6 +61,6 @@ def draw(bar: UUID | None, key: str, first: Progress, last: Progress) -> UUID | 
     percent = 100 * last.done / last.total if last.total else 0.0
     with contextlib.suppress(httpx.HTTPError):
         if bar is None:
-            return cast(UUID, create_progress_artifact(percent, key, told(first, last)))
-        update_progress_artifact(bar, percent, told(first, last))
+            return cast(UUID, create_progress_artifact(percent, key, progress_words(first, last)))
+        update_progress_artifact(bar, percent, progress_words(first, last))
     return bar

@@ -1,4 +1,4 @@
-"""The wheel under Prefect: one flow run per run of a recipe, one task run per step.
+"""The loop under Prefect: one flow run per run of a recipe, one task run per step.
 
     python -m flows.run quickstart --iterations 2        # a flow run, by hand
 
@@ -32,8 +32,8 @@ from flows.progress import follow
 from flywheel.engines.table import Engines
 from flywheel.errors import ApprovalNeeded, EngineError, EngineMissing, FlywheelError, PromptTooLong
 from flywheel.pipeline.examine import examine
-from flywheel.pipeline.iteration import Turn, note_event
-from flywheel.pipeline.loop import START, STEPS, Step, recorded, turns
+from flywheel.pipeline.iteration import Iteration, note_event
+from flywheel.pipeline.loop import START, STEPS, Step, recorded, undecided
 from flywheel.preflight.recipe import check_all
 from flywheel.processes.environment import QUIET, cores
 from flywheel.recipe.load import load
@@ -69,10 +69,10 @@ def worth_retrying(task: object, task_run: object, state: object) -> bool:
     retry_jitter_factor=0.5,
     retry_condition_fn=worth_retrying,
 )
-def run_step(name: str, number: int, step: Step, turn: Turn) -> str | None:
-    """Run one step to its end; gives its last note. Prefect does not hash or store the turn."""
+def run_step(name: str, number: int, step: Step, iteration: Iteration) -> str | None:
+    """Run one step to its end; gives its last note. Prefect does not hash or store the iteration."""
     try:
-        last = follow(recorded(step, turn), key(turn.recipe.name, "step"), get_run_logger())
+        last = follow(recorded(step, iteration), key(iteration.recipe.name, "step"), get_run_logger())
     except ApprovalNeeded as waiting:  # all that the step can do is done
         get_run_logger().info("%s: %s", name, waiting)
         return str(waiting)
@@ -80,41 +80,41 @@ def run_step(name: str, number: int, step: Step, turn: Turn) -> str | None:
 
 
 @task(task_run_name="iteration {number}: show", cache_policy=NO_CACHE)
-def show(number: int, turn: Turn) -> None:
+def show(number: int, iteration: Iteration) -> None:
     """Make the artifacts of an iteration that is decided."""
-    show_iteration(turn)
+    show_iteration(iteration)
 
 
 @task(task_run_name="report of {name}", cache_policy=NO_CACHE)
-def write_report(name: str, turn: Turn) -> None:
+def write_report(name: str, iteration: Iteration) -> None:
     """Write the report of a run, and link to it."""
-    get_run_logger().info("the report is at %s", show_report(turn.store, turn.home, turn.run))
+    get_run_logger().info("the report is at %s", show_report(iteration.store, iteration.home, iteration.run))
 
 
-def in_time(step: Step, turn: Turn, minutes: float | None) -> str | None:
+def in_time(step: Step, iteration: Iteration, minutes: float | None) -> str | None:
     """`run_step`, but FlywheelError where it takes longer; whatever it had started is then ended."""
     name = step.__name__
     limited = run_step.with_options(timeout_seconds=None if minutes is None else 60 * minutes)
     try:
-        return limited(name, turn.number, step, turn)
+        return limited(name, iteration.number, step, iteration)
     except TaskRunTimeoutError:
         late = f"was not done within {minutes:g} minutes (step_timeout), so it was stopped"
-        note_event(turn, name, "failure", late, seconds=60 * (minutes or 0))
+        note_event(iteration, name, "failure", late, seconds=60 * (minutes or 0))
         raise FlywheelError(
-            f"iteration {turn.number}: {name} {late}; what it has stored stays: run it again, or with more time"
+            f"iteration {iteration.number}: {name} {late}; what it has stored stays: run it again, or with more time"
         ) from None
 
 
-def turn_once(turn: Turn, minutes: float | None) -> str | None:
-    """All steps of a turn, and a human's word where the gate wants one; gives the last note."""
+def run_iteration(iteration: Iteration, minutes: float | None) -> str | None:
+    """All steps of an iteration, and a human's word where the gate wants one; gives the last note."""
     note = None
-    for step in STEPS if turn.number else START:
-        note = in_time(step, turn, minutes) or note
-    while turn.number not in queries.decisions(turn.store, turn.run)["number"]:
-        if not obtain(turn):
+    for step in STEPS if iteration.number else START:
+        note = in_time(step, iteration, minutes) or note
+    while iteration.number not in queries.decisions(iteration.store, iteration.run)["number"]:
+        if not obtain(iteration):
             raise ApprovalNeeded(note)
-        note = in_time(examine, turn, minutes)
-    show(turn.number, turn, return_state=True)  # what cannot be shown is told in its task run, and stops nothing
+        note = in_time(examine, iteration, minutes)
+    show(iteration.number, iteration, return_state=True)  # a failure to show is told in its task run, and stops nothing
     return note
 
 
@@ -135,7 +135,7 @@ def goal(recipe_at: RecipeAt, store: Store, more: int) -> int:
     return int(context.flow_run.labels[GOAL])
 
 
-def wheel(
+def loop(
     recipe: str,
     iterations: int | None,
     overrides: list[str],
@@ -144,23 +144,23 @@ def wheel(
     minutes: float | None,
     served: Callable[[str], Engines],
 ) -> str:
-    """Turn the wheel of one recipe; gives the last decision in words."""
+    """Run the loop of one recipe; gives the last decision in words."""
     recipe_at = partial(load, recipe, overrides=tuple(overrides))
     first = check_all(recipe_at, iterations)
-    store, note, turn = Store(home / "flywheel.duckdb"), "everything was decided already", None
+    store, note, iteration = Store(home / "flywheel.duckdb"), "everything was decided already", None
     if more is not None:
         iterations = goal(recipe_at, store, more)
     with contextlib.closing(served(first.engine)) as engine:
-        for turn in turns(recipe_at, store, engine, home, iterations):
-            for remark in turn.remarks:
+        for iteration in undecided(recipe_at, store, engine, home, iterations):
+            for remark in iteration.remarks:
                 get_run_logger().info(remark)
-            note = turn_once(turn, minutes) or note
-    if turn:
-        write_report(turn.recipe.name, turn, return_state=True)
+            note = run_iteration(iteration, minutes) or note
+    if iteration:
+        write_report(iteration.recipe.name, iteration, return_state=True)
     return note
 
 
-def in_words() -> str:
+def flow_run_name() -> str:
     """The name of the flow run: its recipe, and how far it goes."""
     given = flow_run.parameters
     name = Path(given["recipe"]).stem
@@ -169,7 +169,7 @@ def in_words() -> str:
     return name if given.get("iterations") is None else f"{name}: up to iteration {given['iterations']}"
 
 
-@flow(name="flywheel", flow_run_name=in_words)
+@flow(name="flywheel", flow_run_name=flow_run_name)
 def run(
     recipe: str,
     iterations: Annotated[int, Field(ge=0)] | None = None,
@@ -180,7 +180,7 @@ def run(
     task_runner: str = "thread",
     parts: str | None = None,
 ) -> str | State[str]:
-    """Turn the wheel of one recipe. Gives the last decision in words; what a user can mend fails in one sentence.
+    """Run the loop of one recipe. Gives the last decision in words; what a user can mend fails in one sentence.
 
     Args:
         recipe: name of a shipped recipe, or the path of a recipe file.
@@ -197,7 +197,7 @@ def run(
         os.environ.setdefault(name, value)
     try:
         served = partial(serving, task_runner, parts=parts or str(Path(home) / "parts"))
-        return wheel(recipe, iterations, overrides or [], Path(home), more, step_timeout, served)
+        return loop(recipe, iterations, overrides or [], Path(home), more, step_timeout, served)
     except FlywheelError as error:
         return Failed(message=str(error), data=error)
     except OSError as error:

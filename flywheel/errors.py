@@ -10,10 +10,10 @@
         EngineMissing  the engine's library is not installed; never retried
         PromptTooLong  a prompt does not fit the context; never retried
       TrainingError    the training child failed; its last words are in the message
-      AlreadyRunning   another process turns the same run's wheel in the same home
+      AlreadyRunning   another process runs the same run in the same home
       ApprovalNeeded   a promotion waits for a human's verdict; what it rests on is stored
       HealthAlarm      a judge has crossed a red line of the recipe; what it said is stored, nothing was trained
-      RatingError      battles cannot be rated: a player meets itself, the anchor is unknown, there are none
+      RatingError      comparisons cannot be rated: a player meets itself, the anchor is unknown, there are none
 
 The command line prints the message alone and exits with 2; a traceback is shown only for bugs.
 """
@@ -70,11 +70,11 @@ class TrainingError(FlywheelError):
 
 
 class RatingError(FlywheelError):
-    """Battles cannot be rated."""
+    """Comparisons cannot be rated."""
 
 
 class AlreadyRunning(FlywheelError):
-    """Another process turns the same run's wheel."""
+    """Another process runs the same run."""
 
 
 class ApprovalNeeded(FlywheelError):

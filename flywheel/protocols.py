@@ -1,4 +1,4 @@
-"""The seams: what a judge, a filter, a pick, a source and an engine must be able to do. Nothing here does anything."""
+"""The extension points: what a judge, a filter, a pick, a source and an engine must be able to do. Nothing is done."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -116,7 +116,7 @@ class PairJudge(Judge, Protocol):
 
 
 @runtime_checkable
-class Panel(Protocol):
+class Ensemble(Protocol):
     """Several judges that speak with one voice."""
 
     @property
@@ -134,11 +134,11 @@ class Panel(Protocol):
         ...
 
     def combine(self, subjects: pl.DataFrame, votes: pl.DataFrame) -> pl.DataFrame:
-        """VOTES of the panel: one for each of SUBJECTS, from the members' VOTES."""
+        """VOTES of the ensemble: one for each of SUBJECTS, from the members' VOTES."""
         ...
 
 
-AnyJudge = Judge | PairJudge | Panel
+AnyJudge = Judge | PairJudge | Ensemble
 
 
 @runtime_checkable
@@ -228,5 +228,5 @@ class Engine(Protocol):
 
 
 def askers(judge: AnyJudge) -> tuple[Judge, ...]:
-    """The judges that a judge is made of: itself, or the members of a panel."""
-    return judge.members if isinstance(judge, Panel) else (judge,)
+    """The judges that a judge is made of: itself, or the members of an ensemble."""
+    return judge.members if isinstance(judge, Ensemble) else (judge,)

@@ -6,7 +6,7 @@ from importlib.util import spec_from_file_location
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-BESIDE = ("judges", "filters", "data", "flows")
+PACKAGES_BESIDE = ("judges", "filters", "data", "flows")
 
 
 class Beside:
@@ -16,14 +16,14 @@ class Beside:
     def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         """As importlib wants it."""
         folder = ROOT / name
-        if name not in BESIDE or not (folder / "__init__.py").is_file():
+        if name not in PACKAGES_BESIDE or not (folder / "__init__.py").is_file():
             return None
         return spec_from_file_location(name, folder / "__init__.py", submodule_search_locations=[str(folder)])
 
 
 def refuse_strangers() -> None:
     """A module of one of these names that is loaded already cannot be the one that is meant."""
-    for name in BESIDE:
+    for name in PACKAGES_BESIDE:
         loaded = sys.modules.get(name)
         places = [getattr(loaded, "__file__", None) or "", *getattr(loaded, "__path__", ())]
         if loaded is not None and not any(Path(place).is_relative_to(ROOT / name) for place in places if place):

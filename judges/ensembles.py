@@ -1,7 +1,7 @@
 """Several judges that speak with one voice: a jury of all of them, or a cascade from a cheap one to a strong one.
 
 A member's word on an answer is the mean of its valid votes. A member without one leaves the answer to the others; where
-all are without, the panel has no score either.
+all are without, the ensemble has no score either.
 """
 
 import math
@@ -13,14 +13,14 @@ from typing import Literal
 import polars as pl
 
 from flywheel.errors import RecipeError
-from flywheel.protocols import Judge, PairJudge, Panel
+from flywheel.protocols import Ensemble, Judge, PairJudge
 from flywheel.store.schema import VOTES
 from judges.models.prompts import titled
 
 How = Literal["mean", "median", "min", "vote", "uncertainty"]
 Means = Mapping[tuple[str, str], float]
 """The mean of a judge's valid votes on a generation, by generation and judge."""
-NOISE = 9
+SCORE_DECIMALS = 9
 """Decimals; what is behind them hangs on the order in which votes are added."""
 
 
@@ -169,7 +169,7 @@ class Cascade:
         sure = (
             votes.filter(score.is_not_null(), judge=self.cheap.name)
             .group_by("generation")
-            .agg(mean=score.mean().round(NOISE), deviation=score.std().round(NOISE))
+            .agg(mean=score.mean().round(SCORE_DECIMALS), deviation=score.std().round(SCORE_DECIMALS))
             .filter(
                 ~mean.is_between(self.low, self.high),
                 deviation <= (math.inf if self.deviation is None else self.deviation),
@@ -186,12 +186,12 @@ class Cascade:
 
 def _check_members(members: Sequence[Judge | PairJudge], least: int) -> None:
     if len(members) < least:
-        raise RecipeError(f"this panel has {len(members)} members, but needs at least {least}")
+        raise RecipeError(f"this ensemble has {len(members)} members, but needs at least {least}")
     names = [member.name for member in members]
     if len(set(names)) < len(names):
-        raise RecipeError(f"a panel asks each judge once, but its members are {', '.join(names)}")
-    if any(isinstance(member, Panel) for member in members):
-        raise RecipeError("a panel cannot sit on a panel: name the members of both in one")
+        raise RecipeError(f"an ensemble asks each judge once, but its members are {', '.join(names)}")
+    if any(isinstance(member, Ensemble) for member in members):
+        raise RecipeError("an ensemble cannot be a member of an ensemble: name the members of both in one")
 
 
 def _spread(scores: Sequence[float]) -> tuple[float, float]:
@@ -199,8 +199,10 @@ def _spread(scores: Sequence[float]) -> tuple[float, float]:
     return (fmean(scores), pstdev(scores) or 1.0) if scores else (0.0, 1.0)
 
 
-def spoken(panel: str, scores: Mapping[str, float | None], members: Sequence[str], votes: pl.DataFrame) -> pl.DataFrame:
-    """VOTES of a panel, one for each of `scores`; where there is none, with the status of the first vote that failed.
+def spoken(
+    ensemble: str, scores: Mapping[str, float | None], members: Sequence[str], votes: pl.DataFrame
+) -> pl.DataFrame:
+    """VOTES of an ensemble, one for each of `scores`; without one, with the status of the first vote that failed.
 
     Its detail is that of the first vote that succeeded, if it has a score: so a verifier's reading is not lost.
     """
@@ -216,7 +218,7 @@ def spoken(panel: str, scores: Mapping[str, float | None], members: Sequence[str
     return (
         found.join(first, on="generation", how="left", maintain_order="left")
         .with_columns(
-            judge=pl.lit(panel),
+            judge=pl.lit(ensemble),
             vote=pl.lit(0),
             status=pl.when(ok).then(pl.lit("ok")).otherwise(status.fill_null("error")),
             detail=pl.when(ok).then(detail).otherwise("why"),

@@ -1,4 +1,4 @@
-"""A store in which answers lie that nobody has judged yet, and a turn whose policy can be asked about them."""
+"""A store in which answers lie that nobody has judged yet, and an iteration whose policy can be asked about them."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -10,7 +10,7 @@ import polars as pl
 from flows.recipes.toy import recipe as toy
 from flywheel.engines.table import Engines, open_engine
 from flywheel.pipeline.checkpoints import enrolled
-from flywheel.pipeline.iteration import Turn
+from flywheel.pipeline.iteration import Iteration
 from flywheel.pipeline.judge_batches import judge_answers
 from flywheel.protocols import AnyJudge
 from flywheel.store import queries
@@ -34,7 +34,7 @@ def asked(question: str, *answers: str, reference: str | None = None) -> Answere
     return Answered([{"role": "user", "content": question}], list(answers), reference)
 
 
-class Bench:
+class Unjudged:
     """Where they are judged. `weights` are the policy's and the base's, for the engine of that name."""
 
     def __init__(self, home: Path, answered: Iterable[Answered], weights: Path, engine: str = "toy") -> None:
@@ -46,12 +46,12 @@ class Bench:
         self.store.add_all({"prompts": self.prompts, "generations": pl.concat(frames)})
         recipe = replace(toy, base=str(weights), engine=engine, batch=256)
         serving = Engines(open_engine(engine))
-        turn = Turn(recipe, "run", 0, self.store, serving, home, None)
-        self.turn = replace(turn, policy=enrolled(turn, str(weights)))
+        iteration = Iteration(recipe, "run", 0, self.store, serving, home, None)
+        self.iteration = replace(iteration, policy=enrolled(iteration, str(weights)))
 
     def judge(self, judge: AnyJudge) -> pl.DataFrame:
         """JUDGMENTS of all the answers, in their order."""
-        for _ in judge_answers(self.turn, self.prompts, CHECKPOINT, DRAW, judge, seed=0):
+        for _ in judge_answers(self.iteration, self.prompts, CHECKPOINT, DRAW, judge, seed=0):
             pass
         query = """select j.* from judgments j join generations g on g.id = j.generation where j.judge = $judge
                    order by list_position($prompts, j.prompt), j.index, j.vote"""

@@ -51,6 +51,11 @@ HEAVY = ("torch", "transformers", "vllm", "trl", "prefect", "datasets", "peft", 
 FILE_LINES, FUNCTION_LINES = 250, 60
 LISTS = ("flywheel/store/schema.py",)
 """One declaration after another: as long as what they declare."""
+HOMES_OF_A_NAME = 2
+SHARED_NAMES = {"propose", "sample", "judge", "select", "train", "examine", "recipe", "main"}
+"""The steps, and what is called by its name from outside."""
+MEMBERS_OF_KINDS = {"prepared", "trainer"}
+"""Of each kind of training, which is a module."""
 FORBIDDEN_NAMES = {"utils", "base", "common", "helpers", "misc", "manager"}
 
 FILES = sorted(path for package in OURS for path in (ROOT / package).rglob("*.py"))
@@ -207,6 +212,31 @@ def test_files_and_functions_fit_a_screen_or_a_few() -> None:
 def file_lengths() -> Iterator[tuple[str, int]]:
     for path in FILES:
         yield path.relative_to(ROOT).as_posix(), len(path.read_text(encoding="utf-8").splitlines())
+
+
+def test_no_public_name_means_more_than_two_things() -> None:
+    homes: dict[str, list[str]] = {}
+    for module, tree in TREES.items():
+        for name in public_names(tree) if not module.startswith("flows/recipes/") else ():
+            homes.setdefault(name, []).append(module)
+    wrong = {
+        name: modules
+        for name, modules in homes.items()
+        if len(modules) > HOMES_OF_A_NAME and name not in SHARED_NAMES | MEMBERS_OF_KINDS
+    }
+    assert not wrong
+
+
+def public_names(tree: ast.Module) -> set[str]:
+    """The functions, classes and constants that a module defines at its top."""
+    found: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            found.add(node.name)
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found |= {name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)}
+    return {name for name in found if not name.startswith("_")}
 
 
 def test_no_file_is_named_for_nothing() -> None:

@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 
 from flows.ray.failures import Lost, Place, Portion, failed, received, worst
-from flows.ray.worker import Item, Question, Worker, folder
+from flows.ray.worker import ChatItem, Question, Worker, folder
 from flows.tasks import Chats, ask
 from flywheel.errors import EngineError, FlywheelError, RecipeError
 from flywheel.identity import describe
@@ -56,7 +56,7 @@ class Cluster:
             raise EngineError(f"the workers of the Ray cluster must serve the same, but they serve {found}")
         return Card(*cards.pop())
 
-    def answers(self, question: Question, items: list[Item], schema: pl.Schema) -> pl.DataFrame:
+    def answers(self, question: Question, items: list[ChatItem], schema: pl.Schema) -> pl.DataFrame:
         """The answers to all items, in their order; raises the worst of what failed."""
         asked = [question.engine, question.weights, describe(question.sampling)]
         keys = [content_id("asked", asked, *item) for item in items]
@@ -88,7 +88,7 @@ class Cluster:
         self._workers.clear()
         self._stack.close()
 
-    def _make(self, question: Question, items: list[Item], keys: list[str]) -> Iterator[FlywheelError]:
+    def _make(self, question: Question, items: list[ChatItem], keys: list[str]) -> Iterator[FlywheelError]:
         """Have the workers answer what is still missing; gives what failed."""
         import ray
 
@@ -117,11 +117,11 @@ class Cluster:
         if waiting:
             yield Lost("every worker of the Ray cluster was lost")
 
-    def _submit(self, name: str, question: Question, items: list[Item], portion: Portion) -> Any:
+    def _submit(self, name: str, question: Question, items: list[ChatItem], portion: Portion) -> Any:
         """A task run on the worker's node. It needs no CPU: it waits for the worker, which has one."""
         from prefect_ray.context import remote_options  # type: ignore[import-untyped]
 
-        work = partial(answered, self._workers[portion.worker], question, items, portion.part)
+        work = partial(answer_portion, self._workers[portion.worker], question, items, portion.part)
         with remote_options(num_cpus=0, scheduling_strategy=on(portion.worker[0], soft=True)):
             return self._runner.submit(ask, {"name": name, "work": work})
 
@@ -193,7 +193,7 @@ def on(node: str, soft: bool) -> Any:
     return NodeAffinitySchedulingStrategy(node, soft=soft)
 
 
-def answered(worker: Any, question: Question, items: list[Item], part: str) -> None:
+def answer_portion(worker: Any, question: Question, items: list[ChatItem], part: str) -> None:
     """The portion's task, on the worker's node."""
     failure = received(worker.answer.remote(question, items, part))
     if failure:

@@ -20,10 +20,10 @@ class Spread:
     def __init__(self, cluster: "Cluster", name: str) -> None:
         self._cluster, self._name = cluster, name
 
-    def load(self, weights: str) -> "Served":
+    def load(self, weights: str) -> "RayModel":
         """As flywheel.protocols.Engine, like the rest: on all workers at once."""
         place = str(Path(weights).resolve()) if Path(weights).is_dir() else weights
-        return Served(self._cluster, Question(self._name, place, None), self._cluster.load(self._name, place))
+        return RayModel(self._cluster, Question(self._name, place, None), self._cluster.load(self._name, place))
 
     def release(self) -> None:
         """Give the memory of every accelerator back."""
@@ -34,7 +34,7 @@ class Spread:
         self._cluster.close()
 
 
-class Served:
+class RayModel:
     """The same weights on every worker."""
 
     def __init__(self, cluster: "Cluster", question: Question, card: Card) -> None:

@@ -20,7 +20,7 @@ from flywheel.processes.environment import QUIET
 from flywheel.protocols import Card, Model, Sampling
 from flywheel.store.schema import Chat, schema
 
-Item = tuple[Chat, Any]
+ChatItem = tuple[Chat, Any]
 """A chat with its seed or, for log-probabilities, with its completion."""
 SCORED = schema({"chat": pl.Int64, "logprobs": pl.List(pl.Float64)})
 
@@ -52,7 +52,7 @@ class Worker:
         except FlywheelError as error:
             return error
 
-    def answer(self, question: Question, items: Sequence[Item], part: str) -> FlywheelError | None:
+    def answer(self, question: Question, items: Sequence[ChatItem], part: str) -> FlywheelError | None:
         """Leave the rows at `part`, a path or a URL: ANSWERS, or `chat` and `logprobs`."""
         try:
             model = self._model(question.engine, question.weights)

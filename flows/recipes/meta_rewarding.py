@@ -15,7 +15,7 @@ from filters.score_filters import MostDisputed
 from filters.text_filters import Distinct
 from flows.recipes import self_rewarding
 from flywheel import Asked, Dpo, Meta, Recipe, Sampling, Sft, WarmStart
-from judges.models.pairwise import META, Duel
+from judges.models.pairwise import META, Pairwise
 from judges.models.rubric import Rubric
 
 
@@ -49,8 +49,8 @@ def recipe(iteration: int) -> Recipe:
     """The recipe of an iteration, from 1."""
     now = SCHEDULE[min(iteration, len(SCHEDULE)) - 1]
     # Not published: max_tokens, micro_batch, max_length, warm-up, and how the meta-judge is sampled.
-    duel = Duel(model=Asked(sampling=drawn), template=META, policy="weighted", measure="rating")
-    meta = Meta(keep=(Distinct(), MostDisputed()), judge=duel, pick=MaxMin(now.judgment_chars))
+    pairwise = Pairwise(model=Asked(sampling=drawn), template=META, policy="weighted", measure="rating")
+    meta = Meta(keep=(Distinct(), MostDisputed()), judge=pairwise, pick=MaxMin(now.judgment_chars))
     return replace(
         self_rewarding.recipe,
         name="meta-rewarding",

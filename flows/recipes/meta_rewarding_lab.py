@@ -10,12 +10,12 @@ from dataclasses import replace
 from filters.pairs import MaxMin, RhoTiers
 from filters.score_filters import MostDisputed, ScoreGap
 from filters.text_filters import Finished
-from flows.recipes.self_rewarding_lab import duel
+from flows.recipes.self_rewarding_lab import pairwise
 from flows.recipes.self_rewarding_lab import recipe as self_rewarding
 from flywheel import Meta, Recipe
 
 RHO = {1: 0.0, 2: 0.32, 3: 0.32}
-meta = Meta(keep=(Finished(), ScoreGap(2.0), MostDisputed()), judge=duel, pick=MaxMin())
+meta = Meta(keep=(Finished(), ScoreGap(2.0), MostDisputed()), judge=pairwise, pick=MaxMin())
 
 
 def recipe(iteration: int) -> Recipe:

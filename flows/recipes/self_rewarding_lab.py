@@ -12,7 +12,7 @@ from filters.pairs import MaxMin
 from filters.score_filters import ScoreGap
 from filters.text_filters import Finished
 from flywheel import Asked, Dpo, Exam, Gate, Recipe, Sampling, Scratch, Sft, WarmStart
-from judges.models.pairwise import Duel
+from judges.models.pairwise import Pairwise
 from judges.models.rubric import Rubric
 from judges.rules.reasoning_gym import Gym
 
@@ -23,7 +23,7 @@ rubric = Rubric(
     template="Grade {question} | {answer}",
     low=1.0,
 )
-duel = Duel(
+pairwise = Pairwise(
     model=Asked(sampling=Sampling(n=1, temperature=0.7, top_p=0.9, max_tokens=56)),
     template="Compare {question} | {answer_a} | {answer_b}",
     policy="weighted",
@@ -34,7 +34,7 @@ human = Together(
     sources=(
         *(worked,) * 2,  # rehearsed, so that grading does not crowd it out
         Graded(families=families, judge=rubric, each=5000, seed=1),
-        Compared(families=families, judge=rubric, meta=duel, each=500, seed=2),
+        Compared(families=families, judge=rubric, meta=pairwise, each=500, seed=2),
     )
 )
 

@@ -11,15 +11,15 @@ from typing import Any
 from flywheel.errors import WeightsError
 from flywheel.store.schema import Chat
 
-ANSWER = "flywheel-answer"  # stands in for an answer, to see what the chat template writes after one
+ANSWER_STAND_IN = "flywheel-answer"  # stands in for an answer, to see what the chat template writes after one
 
 
-def finished(answer: str = ANSWER) -> Chat:
+def finished(answer: str = ANSWER_STAND_IN) -> Chat:
     """A chat that ends with an answer."""
     return [{"role": "user", "content": "question"}, {"role": "assistant", "content": answer}]
 
 
-def goes_on(answer: str = ANSWER) -> Chat:
+def goes_on(answer: str = ANSWER_STAND_IN) -> Chat:
     """The same with another question behind it."""
     return [*finished(answer), {"role": "user", "content": "another"}]
 
@@ -64,7 +64,7 @@ def written(tokenizer: Any, chat: Chat) -> str | None:
         text = tokenizer.apply_chat_template(chat, tokenize=False)
     except Exception:  # templates raise what they like, such as that there is one question only
         return None
-    _, found, ending = text.rpartition(ANSWER)
+    _, found, ending = text.rpartition(ANSWER_STAND_IN)
     return ending if found else None
 
 

@@ -24,7 +24,7 @@ PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
 CONTENT = frozenset({".safetensors", ".json", ".jinja", ".txt", ".model", ".tiktoken"})
 NOT_CONTENT = frozenset({MANIFEST, "canary.json"})
 HUB_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_.-]+)?")
-CHUNK = 1 << 22
+CHUNK_BYTES = 1 << 22
 LARGEST_HEADER = 100_000_000  # the format's own limit
 
 
@@ -58,7 +58,7 @@ def publish(tmp: Path, out: Path) -> None:
     _sync(out.parent)
 
 
-def check(weights: str) -> None:
+def check_weights(weights: str) -> None:
     """Raise WeightsError, with one sentence that says what to do, unless these weights can be loaded."""
     folder = locate(weights)
     _check_manifest(folder)
@@ -225,7 +225,7 @@ def _digests(paths: Iterable[Path]) -> list[str]:
 def _digest(path: Path) -> str:
     whole = hashlib.blake2b(digest_size=20)
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
+        while chunk := file.read(CHUNK_BYTES):
             whole.update(chunk)
     return whole.hexdigest()
 

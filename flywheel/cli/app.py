@@ -14,13 +14,12 @@ import typer
 from typer.core import TyperGroup
 
 from flywheel.cli.approve import approve, ask_here, reject
-from flywheel.cli.export import app as exports
-from flywheel.cli.export import import_
-from flywheel.cli.judge import app as judges
-from flywheel.cli.options import EngineName, Home, Run, told
+from flywheel.cli.export import export_commands, import_
+from flywheel.cli.judge import judge_commands
+from flywheel.cli.options import EngineName, Home, RunName, told_which
 from flywheel.cli.replay import replay
 from flywheel.cli.sql import sql
-from flywheel.cli.store import app as upkeep
+from flywheel.cli.store import store_commands
 from flywheel.errors import ApprovalNeeded, FlywheelError
 from flywheel.preflight.machine import findings, servers
 from flywheel.processes.environment import cores, version
@@ -71,9 +70,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-app.add_typer(judges, name="judge")
-app.add_typer(upkeep, name="store")
-app.add_typer(exports, name="export")
+app.add_typer(judge_commands, name="judge")
+app.add_typer(store_commands, name="store")
+app.add_typer(export_commands, name="export")
 app.command("import")(import_)
 app.command()(replay)
 app.command()(sql)
@@ -88,7 +87,7 @@ def _show_version(wanted: bool) -> None:
 
 
 @app.callback()
-def start(
+def start_process(
     show_version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
@@ -99,8 +98,8 @@ def start(
         os.environ.setdefault(name, value)
 
 
-@app.command()
-def run(
+@app.command("run")
+def run_recipe(
     recipe: Annotated[str, typer.Argument(help="Name of a shipped recipe, or the path of a recipe file.")],
     iterations: Annotated[int | None, typer.Option(min=0, help="How many there are to be in all.")] = None,
     home: Home = Path("runs"),
@@ -108,11 +107,11 @@ def run(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As in sampling.n=4; can be repeated.")
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Anew beside what is there, with other dice.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Anew beside what is there, with another seed.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Only the last line.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object per step and iteration.")] = False,
 ) -> None:
-    """Turn the wheel. What is in the store is not made again, so the same command goes on where it stopped."""
+    """Run the loop. What is in the store is not made again, so the same command goes on where it stopped."""
     from flywheel.recipe.load import load
     from flywheel.recipe.runs import fresh_seed, run_in
 
@@ -131,21 +130,21 @@ def run(
 
 
 def _spin(recipe_at: "Callable[[int], Recipe]", home: Path, iterations: int | None, quiet: bool, as_json: bool) -> None:
-    """Turn the wheel, and show it."""
+    """Run the loop, and show it."""
     from rich.console import Console
 
-    from flywheel.pipeline.loop import spin
+    from flywheel.pipeline.loop import iterate
     from flywheel.recipe.runs import run_in
     from flywheel.report.summary import events
-    from flywheel.report.terminal import json_lines, lines
+    from flywheel.report.terminal import json_lines, progress_lines
 
-    spinning = cast("Generator[Progress, None, None]", spin(recipe_at, home, iterations=iterations))
-    with contextlib.closing(spinning) as steps:  # ends the engine's processes, whatever happens here
+    iterating = cast("Generator[Progress, None, None]", iterate(recipe_at, home, iterations=iterations))
+    with contextlib.closing(iterating) as steps:  # ends the engine's processes, whatever happens here
         happening = events(steps, lambda: run_in(recipe_at, open_store(home)), partial(open_store, home))
         if as_json:
             json_lines(happening, quiet)
         else:
-            lines(happening, Console(highlight=False), quiet)
+            progress_lines(happening, Console(highlight=False), quiet)
 
 
 @app.command()
@@ -181,13 +180,13 @@ def doctor(
 
 
 @app.command()
-def report(home: Home = Path("runs"), run: Run = None) -> None:
+def report(home: Home = Path("runs"), run: RunName = None) -> None:
     """Write a run's report with plots as one HTML file."""
     from flywheel.report.html import write
     from flywheel.store.lookup import find_run
 
     store = open_store(home)
-    typer.echo(write(store, home, told(find_run(store, run)).id))
+    typer.echo(write(store, home, told_which(find_run(store, run)).id))
 
 
 if __name__ == "__main__":

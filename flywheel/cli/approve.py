@@ -7,19 +7,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flywheel.cli.options import Home, told
+from flywheel.cli.options import Home, told_which
 from flywheel.store.home import open_store
 
 if TYPE_CHECKING:
     from flywheel.errors import ApprovalNeeded
     from flywheel.store.store import Store
 
-Run = Annotated[str | None, typer.Argument(help="Name, id or its beginning; the latest run that waits if not given.")]
+WaitingRun = Annotated[
+    str | None, typer.Argument(help="Name, id or its beginning; the latest run that waits if not given.")
+]
 Author = Annotated[str | None, typer.Option("--by", help="Who says so; your user name if not given.")]
 
 
 def approve(
-    run: Run = None,
+    run: WaitingRun = None,
     because: Annotated[str, typer.Option(help="Why, in a few words.")] = "",
     by: Author = None,
     home: Home = Path("runs"),
@@ -30,7 +32,7 @@ def approve(
 
 def reject(
     because: Annotated[str, typer.Option(help="Why, in a few words: the decision will say so.")],
-    run: Run = None,
+    run: WaitingRun = None,
     by: Author = None,
     home: Home = Path("runs"),
 ) -> None:
@@ -49,8 +51,10 @@ def ask_here(store: "Store", run: str, waiting: "ApprovalNeeded") -> None:
 
 
 def _give(store: "Store", run: str | None, yes: bool, by: str | None, because: str) -> None:
-    from flywheel.pipeline.approve import answer
+    from flywheel.pipeline.approve import record_verdict
     from flywheel.store.lookup import find_run
 
-    settled = answer(store, told(find_run(store, run, waiting=True)).id, yes, by or getpass.getuser(), because)
+    settled = record_verdict(
+        store, told_which(find_run(store, run, waiting=True)).id, yes, by or getpass.getuser(), because
+    )
     typer.echo(f"iteration {settled.number}: {settled.candidate} is {'approved' if yes else 'rejected'}")

@@ -5,14 +5,16 @@ from typing import Annotated, Literal
 
 import typer
 
-from flywheel.cli.options import Home, told
+from flywheel.cli.options import Home, told_which
 from flywheel.store.home import open_store
 
-app = typer.Typer(help="A dataset for TRL, or a checkpoint for transformers, with a card.", no_args_is_help=True)
+export_commands = typer.Typer(
+    help="A dataset for TRL, or a checkpoint for transformers, with a card.", no_args_is_help=True
+)
 License = Annotated[str, typer.Option(help="As the Hub names licenses: apache-2.0, cc-by-4.0, ...")]
 
 
-@app.command()
+@export_commands.command()
 def dataset(
     target: Annotated[str, typer.Argument(help="Id of a dataset or iteration, RUN (its last one) or RUN:ITERATION.")],
     path: Annotated[Path, typer.Argument(help="File or folder that is to be made; it must not be there yet.")],
@@ -27,11 +29,11 @@ def dataset(
     from flywheel.exchange.export import export_dataset, find_dataset
 
     store = open_store(home)
-    done = export_dataset(store, told(find_dataset(store, target)).id, path, form, license)
+    done = export_dataset(store, told_which(find_dataset(store, target)).id, path, form, license)
     typer.echo(f"{done.what} at {done.path}")
 
 
-@app.command()
+@export_commands.command()
 def checkpoint(
     target: Annotated[
         str,
@@ -45,7 +47,7 @@ def checkpoint(
     from flywheel.exchange.export import export_checkpoint, find_checkpoint
 
     store = open_store(home)
-    done = export_checkpoint(store, home, told(find_checkpoint(store, target)).id, folder, license)
+    done = export_checkpoint(store, home, told_which(find_checkpoint(store, target)).id, folder, license)
     typer.echo(f"{done.what} at {done.path}")
 
 

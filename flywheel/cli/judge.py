@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flywheel.cli.options import EngineName, Home, Run, told
+from flywheel.cli.options import EngineName, Home, RunName, told_which
 from flywheel.store.home import open_store
 
 if TYPE_CHECKING:
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 RED = 1
 """How `check` ends on a red alarm."""
 
-app = typer.Typer(help="What judges are worth: on labelled answers, or in a run.", no_args_is_help=True)
+judge_commands = typer.Typer(help="What judges are worth: on labelled answers, or in a run.", no_args_is_help=True)
 As_Json = Annotated[bool, typer.Option("--json", help="A JSON object per row.")]
 
 
-@app.command()
-def check(
+@judge_commands.command("check")
+def check_judges(
     recipe: Annotated[str, typer.Argument(help="Name of a shipped recipe, or the path of a recipe file.")],
     data: Annotated[list[Path], typer.Option(help="JSONL or Parquet with labelled answers; can be repeated.")],
     home: Home = Path("runs"),
@@ -75,7 +75,7 @@ def _judge(trial: "Trial", console: "Console", shown: bool) -> None:
 
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True, disable=not shown) as bars:
-        total, judges = len(trial.prompts), trial.turn.titles(trial.turn.recipe.judges)
+        total, judges = len(trial.prompts), trial.iteration.titles(trial.iteration.recipe.judges)
         tasks = {title: bars.add_task(name, total=total) for title, name in judges.items()}
         for name, done in trial.judge():
             bars.update(tasks[name], completed=done)
@@ -95,10 +95,10 @@ def _marked(health: "pl.DataFrame", alarms: "Sequence[Alarm]") -> list[dict[str,
     return marked
 
 
-@app.command()
-def health(
+@judge_commands.command("health")
+def show_health(
     home: Home = Path("runs"),
-    run: Run = None,
+    run: RunName = None,
     as_json: As_Json = False,
 ) -> None:
     """Show what a run's judges were worth in each iteration, and the alarms that went off."""
@@ -108,7 +108,7 @@ def health(
     from flywheel.store.lookup import find_run
 
     store = open_store(home)
-    id = told(find_run(store, run)).id
+    id = told_which(find_run(store, run)).id
     rows = store.sql("from judge_health").filter(run=id)
     if as_json:
         sys.stdout.write(rows.write_ndjson())

@@ -5,7 +5,7 @@ from typing import Annotated, Protocol, TypeVar
 
 import typer
 
-from flywheel.engines.table import in_words
+from flywheel.engines.table import engines_in_words
 
 
 class Named(Protocol):
@@ -17,12 +17,12 @@ class Named(Protocol):
 
 
 Any_Named = TypeVar("Any_Named", bound=Named)
-Run = Annotated[str | None, typer.Option(help="Name, id or its beginning; the latest run if not given.")]
-EngineName = Annotated[str | None, typer.Option(help=f"{in_words()}.")]
+RunName = Annotated[str | None, typer.Option(help="Name, id or its beginning; the latest run if not given.")]
+EngineName = Annotated[str | None, typer.Option(help=f"{engines_in_words()}.")]
 Home = Annotated[Path, typer.Option(help="Folder of the store, the datasets and the checkpoints.")]
 
 
-def told(found: Any_Named) -> Any_Named:
+def told_which(found: Any_Named) -> Any_Named:
     """What was looked up; where more than one could be meant, a line beside the output says which."""
     if found.which:
         typer.echo(found.which, err=True)

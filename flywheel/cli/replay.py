@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flywheel.cli.options import EngineName, Home, Run, told
+from flywheel.cli.options import EngineName, Home, RunName, told_which
 from flywheel.errors import FlywheelError
 from flywheel.store.home import open_store
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from flywheel.replay.iteration import Cost, Stage
     from flywheel.replay.replay import Plan, Replay
 
-LONG = 300
+EXAMPLE_CHARACTERS = 300
 """Characters of a text that an example shows."""
 
 
 def replay(
     recipe: Annotated[str, typer.Argument(help="Name of a shipped recipe, or the path of a recipe file.")],
     home: Home = Path("runs"),
-    run: Run = None,
+    run: RunName = None,
     iteration: Annotated[
         list[int] | None, typer.Option(help="Its number; can be repeated. All that have selected, if not given.")
     ] = None,
@@ -59,7 +59,7 @@ def replay(
     if export and export.exists() and any(export.iterdir() if export.is_dir() else [export]):
         raise FlywheelError(f"{export} is there already and not empty: name a new folder for the training sets")
     screen, aside = Console(highlight=False), Console(highlight=False, stderr=True)
-    chosen = told(find_run(open_store(home), run))
+    chosen = told_which(find_run(open_store(home), run))
     with planned(recipe_at, home, chosen.id, iteration) as plan:
         for stage in STAGES:
             asked = plan.costs(stage)
@@ -96,7 +96,7 @@ def _judge(plan: "Plan", stage: "Stage", console: "Console", shown: bool) -> Non
     with Progress(*columns, console=console, transient=True, disable=not shown) as bars:
         tasks: dict[str, Any] = {}
         for number, judge, done, total in plan.judge(stage):
-            name = f"iteration {number}: {plain(judge, LONG)}"
+            name = f"iteration {number}: {one_line(judge, EXAMPLE_CHARACTERS)}"
             if name not in tasks:
                 for old in tasks.values():
                     bars.update(old, visible=False)
@@ -108,17 +108,17 @@ def _show(found: "Replay", examples: int, console: "Console") -> None:
     """The tables, what is to be noted, and some rows."""
     import polars as pl
 
-    from flywheel.report.tables import table
+    from flywheel.report.tables import print_table
 
     rows = found.iterations
     changed = rows.filter(~pl.col("same"))
     typer.echo(f"run {found.name} ({found.run}): what trained, and what would have trained with this recipe")
-    table(_titled(rows.drop("same", "notes")), console)
+    print_table(_titled(rows.drop("same", "notes")), console)
     if found.filters.height:
-        table(_titled(found.filters), console)
+        print_table(_titled(found.filters), console)
     for number, notes in rows.select("iteration", "notes").iter_rows():
         for note in notes:
-            typer.echo(f"iteration {number}: {plain(note, 2 * LONG)}")
+            typer.echo(f"iteration {number}: {one_line(note, 2 * EXAMPLE_CHARACTERS)}")
     for note in found.left_out:
         typer.echo(f"left out: {note}")
     if changed.is_empty():
@@ -143,13 +143,13 @@ def _examples(rows: "pl.DataFrame", count: int) -> None:
     for row in rows.head(count).iter_rows(named=True):
         when = "then " if row["outcome"] == "gained" else ""
         right = {True: "right", False: "wrong", None: "nobody knows whether it is right"}[row["right"]]
-        typer.echo(f"  prompt    {plain(row['chat'][-1]['content'])}")
+        typer.echo(f"  prompt    {one_line(row['chat'][-1]['content'])}")
         for name, prefix in (("chosen", ""), ("rejected", "rejected_")):
             if row[name] is not None:
                 scores = _scores((row[f"{prefix}score_then"], row[f"{prefix}score_now"]))
                 label = name if row["rejected"] is not None else "bad" if row["weight"] < 0 else "answer"
-                typer.echo(f"  {label:9} {plain(row[name])}  ({scores})")
-        typer.echo(f"            {right}; {when}{plain(row['why'])}")
+                typer.echo(f"  {label:9} {one_line(row[name])}  ({scores})")
+        typer.echo(f"            {right}; {when}{one_line(row['why'])}")
 
 
 def _scores(scores: Sequence[float | None]) -> str:
@@ -157,7 +157,7 @@ def _scores(scores: Sequence[float | None]) -> str:
     return f"score then {then}, now {now}"
 
 
-def plain(text: str, longest: int = LONG) -> str:
+def one_line(text: str, longest: int = EXAMPLE_CHARACTERS) -> str:
     """One line of at most so many characters, of which none moves the cursor or changes colours."""
     cut = text[:longest]
     shown = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in cut)

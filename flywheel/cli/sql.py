@@ -42,11 +42,11 @@ def sql(
 def _shell(home: Path, form: str) -> None:
     from rich.console import Console
 
-    from flywheel.cli.shell.shell import start
+    from flywheel.cli.shell.shell import take_questions
 
     if form != "table":
         raise FlywheelError(f"--{form} needs a question; in the shell, .export FILE writes an answer")
-    start(home, Console(highlight=False))
+    take_questions(home, Console(highlight=False))
 
 
 def _questions(home: Path) -> Iterator[str]:
@@ -65,9 +65,9 @@ def _questions(home: Path) -> Iterator[str]:
 
 
 def _answer(home: Path, question: str) -> "pl.DataFrame":
-    from flywheel.cli.shell.ask import answer, in_turn
+    from flywheel.cli.shell.ask import answer_question, in_turn
 
-    return in_turn(home, lambda store: answer(store, question), _tell)
+    return in_turn(home, lambda store: answer_question(store, question), _tell)
 
 
 def _write(query: str | None, home: Path, path: Path, form: str) -> None:
@@ -89,7 +89,7 @@ def _tell(text: str) -> None:
 def _print(frame: "pl.DataFrame", form: str = "table") -> None:
     from rich.console import Console
 
-    from flywheel.report.tables import table
+    from flywheel.report.tables import print_table
 
     if form == "json":
         sys.stdout.write(frame.write_ndjson())
@@ -98,7 +98,7 @@ def _print(frame: "pl.DataFrame", form: str = "table") -> None:
     elif frame.width == 0:
         typer.echo("done")
     else:
-        table(frame, Console(highlight=False))
+        print_table(frame, Console(highlight=False))
 
 
 def _flat(frame: "pl.DataFrame") -> "pl.DataFrame":

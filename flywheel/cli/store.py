@@ -12,19 +12,19 @@ from flywheel.store.home import open_store
 UNSOUND = 1
 """How `check` ends where something is wrong."""
 
-app = typer.Typer(help="The store: whether it is sound, a smaller file, a copy.", no_args_is_help=True)
+store_commands = typer.Typer(help="The store: whether it is sound, a smaller file, a copy.", no_args_is_help=True)
 
 
-@app.command()
-def check(
+@store_commands.command("check")
+def check_store(
     home: Home = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object per finding.")] = False,
 ) -> None:
     """Look for rows that do not fit together; ends with 1 if there are any. A run may go on meanwhile."""
-    from flywheel.store.maintenance import check as findings
+    from flywheel.store.maintenance import faults
 
     wrong = False
-    for finding in findings(open_store(home), home):
+    for finding in faults(open_store(home), home):
         wrong |= finding.kind == "error"
         kind, where, what, rows, example = finding
         line = f"{kind}: {where}: {what}: {rows} row{'s' * (rows != 1)}, such as {example}"
@@ -35,7 +35,7 @@ def check(
         typer.echo("the store is sound")
 
 
-@app.command()
+@store_commands.command()
 def compact(home: Home = Path("runs")) -> None:
     """Write the file anew without dead space. Whoever else wants it waits, so do it when no run goes on."""
     from flywheel.store.copies import compact as rewrite
@@ -44,7 +44,7 @@ def compact(home: Home = Path("runs")) -> None:
     typer.echo(f"{before / 1e6:.1f} MB before, {after / 1e6:.1f} MB now")
 
 
-@app.command()
+@store_commands.command()
 def backup(
     path: Annotated[Path, typer.Argument(help="File that is to be made; it must not be there yet.")],
     home: Home = Path("runs"),

@@ -1,11 +1,11 @@
-"""Whether prompts leave room in a model's context."""
+"""Whether prompts and their answers fit a model's context."""
 
 from collections.abc import Iterable
 
 from flywheel.errors import PromptTooLong
 
 
-def check_room(wanted: Iterable[tuple[int, int, int]], context: int) -> None:
+def check_context(wanted: Iterable[tuple[int, int, int]], context: int) -> None:
     """Raise PromptTooLong unless each (place in the call, tokens of the prompt, tokens of its answer) fits."""
     long = [(place, prompt, answer) for place, prompt, answer in wanted if prompt + answer > context]
     if long:

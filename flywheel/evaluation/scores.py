@@ -48,7 +48,7 @@ def maj_at_k(judged: pl.DataFrame, k: int) -> pl.DataFrame:
     )
 
 
-def grade(judged: pl.DataFrame, checkpoint: str, exam: str) -> pl.DataFrame:
+def grade_exam(judged: pl.DataFrame, checkpoint: str, exam: str) -> pl.DataFrame:
     """GRADES from rows as maj_at_k wants them. An answer's votes count by their mean; without any, it is unscored."""
     answers = judged.group_by("prompt", "index", maintain_order=True).agg(
         pl.col("score").mean(), pl.col("detail").first()

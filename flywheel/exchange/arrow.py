@@ -15,7 +15,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-Row = dict[str, Any]
+ArrowRow = dict[str, Any]
 Batches = Callable[[], Iterable[Any]]
 """Gives the tables or record batches from the first one on, each time that it is called."""
 
@@ -32,7 +32,7 @@ class Written(float):
         return number
 
 
-def rows(batches: Batches) -> Iterator[Row]:
+def rows(batches: Batches) -> Iterator[ArrowRow]:
     """Each row of the batches, with plain values."""
     days = _days(batches)
     for batch in batches():

@@ -15,7 +15,7 @@ from flywheel.checkpoints.weights import HUB_ID
 from flywheel.engines.penalties import NEUTRAL, NOT_EVERYWHERE
 from flywheel.evaluation.paired_test import bootstrap
 from flywheel.exchange import provenance
-from flywheel.exchange.markup import fenced, header, setting, table, words
+from flywheel.exchange.markup import card_table, fenced, header, inline, setting
 from flywheel.store import queries
 from flywheel.store.store import Store
 
@@ -30,7 +30,7 @@ CAUTION = (
     "by people: they can be wrong, biased or repetitive where the judges are, and train a model to be so."
 )
 TAGS = {"prompt-completion": "sft", "preference": "dpo", "unpaired preference": "kto"}
-Row = Mapping[str, Any]
+CardRow = Mapping[str, Any]
 
 
 def dataset_card(
@@ -39,7 +39,7 @@ def dataset_card(
     shape: str,
     examples: pl.DataFrame,
     judge: str | None,
-    origins: Sequence[Row],
+    origins: Sequence[CardRow],
     license: str,
 ) -> str:
     """The README.md of a `hub` folder; `examples` are those of `provenance`, with the scores of `judge`."""
@@ -58,7 +58,7 @@ def dataset_card(
         *([UNNAMED] if license == "other" else []),
         "After TRL's own columns come `weight`, `origin` (real or synthetic), `prompt_id`, `generations` (the ids of "
         "the texts that a row was made of), `checkpoints` (who wrote each of them) and `scores` "
-        f"(what {words(judge) if judge else 'the first judge'} made of each).",
+        f"(what {inline(judge) if judge else 'the first judge'} made of each).",
         "## Where it comes from",
         *(_made(store, origin) for origin in origins[:1]),
         *([f"{len(origins) - 1} more iterations selected the very same rows."] if len(origins) > 1 else []),
@@ -70,7 +70,7 @@ def dataset_card(
     return f"{header(head)}\n" + "\n\n".join(parts) + "\n"
 
 
-def _made(store: Store, origin: Row) -> str:
+def _made(store: Store, origin: CardRow) -> str:
     """The iteration that selected a dataset: its recipe, its sampling, its exam, its versions."""
     recipe, number = json.loads(origin["recipe"]), origin["number"]
     rows = [
@@ -85,14 +85,14 @@ def _made(store: Store, origin: Row) -> str:
         ),
         ("versions", _versions(origin["versions"])),
     ]
-    return table(("what", "value"), rows)
+    return card_table(("what", "value"), rows)
 
 
-def _exams(store: Store, origin: Row) -> Sequence[Row]:
+def _exams(store: Store, origin: CardRow) -> Sequence[CardRow]:
     return provenance.exams(store, origin["run"]).to_dicts()
 
 
-def _sampling(draw: Row) -> str:
+def _sampling(draw: CardRow) -> str:
     names = ("n", "temperature", "top_p", "top_k", "max_tokens")
     set_apart = [name for name in NOT_EVERYWHERE if draw[name] != getattr(NEUTRAL, name)]
     told = {**{name: name for name in (*names, *set_apart)}, "draw_seed": "seed", "engine": "engine"}
@@ -115,30 +115,32 @@ def _mix(store: Store, examples: pl.DataFrame) -> Iterator[str]:
         )
         for id, count in wrote.iter_rows()
     ]
-    yield table(("checkpoint", "texts", "descends from"), rows)
+    yield card_table(("checkpoint", "texts", "descends from"), rows)
 
 
-def _selected(store: Store, origin: Row) -> Iterator[str]:
+def _selected(store: Store, origin: CardRow) -> Iterator[str]:
     """The judges with their health, and the filters with what they dropped."""
     run, number = origin["run"], origin["number"]
     yield "## Judges"
     opinions = provenance.opinions(store, run, number)
-    yield table(("judge", "answers", "without a score", "mean score"), opinions.rows())
-    health = provenance.health(store, run, number).filter(pl.col("measure").is_in(HEALTH))
+    yield card_table(("judge", "answers", "without a score", "mean score"), opinions.rows())
+    health = provenance.iteration_health(store, run, number).filter(pl.col("measure").is_in(HEALTH))
     if len(health):
         yield "Measured against who knows the truth, or against themselves, with 95% intervals:"
-        yield table(("judge", "measure", "value", "low", "high"), health.rows())
+        yield card_table(("judge", "measure", "value", "low", "high"), health.rows())
     else:
         yield "Their agreement with the truth was not measured."
     yield "## Filters"
     funnel = provenance.funnel(store, run, number).with_columns(dropped=pl.col("rows_in") - pl.col("rows_out"))
     yield (
-        table(("filter", "answers in", "answers out", "dropped"), funnel.rows()) if len(funnel) else "There were none."
+        card_table(("filter", "answers in", "answers out", "dropped"), funnel.rows())
+        if len(funnel)
+        else "There were none."
     )
-    yield f"Of what was left, rows were made by {words(setting(json.loads(origin['recipe'])['pick']))}."
+    yield f"Of what was left, rows were made by {inline(setting(json.loads(origin['recipe'])['pick']))}."
 
 
-def _example(row: Row) -> Iterator[str]:
+def _example(row: CardRow) -> Iterator[str]:
     chat = "\n".join(f"{message['role']}: {message['content']}" for message in row["chat"])
     yield f"### Row {row['position']}, {row['origin']}"
     yield fenced(chat)
@@ -169,13 +171,13 @@ def checkpoint_card(store: Store, id: str, license: str) -> str:
     }
     parts = [
         f"# Checkpoint {id}",
-        f"Made by the recipe {words(run['name'])}, run {run['run']}, iteration {run['number']}." if run else "",
+        f"Made by the recipe {inline(run['name'])}, run {run['run']}, iteration {run['number']}." if run else "",
         *([UNNAMED] if license == "other" else []),
         "## Exams",
         *_graded(exams, decided),
         "## Ancestry",
         *_ancestry(lineage),
-        *(["## Versions", words(_versions(run["versions"]))] if run else []),
+        *(["## Versions", inline(_versions(run["versions"]))] if run else []),
         "It has learnt from text that language models wrote; it repeats what the judges of that text let through.",
     ]
     return f"{header(head)}\n" + "\n\n".join(part for part in parts if part) + "\n"
@@ -186,7 +188,7 @@ def _interval(store: Store, checkpoint: str, exam: str) -> tuple[float, float]:
     return bootstrap(np.asarray(grades["correct"] / grades["n"]))
 
 
-def _result(exam: Row, low: float, high: float) -> dict[str, Any]:
+def _result(exam: CardRow, low: float, high: float) -> dict[str, Any]:
     """An exam's score as the Hub reads it."""
     name = f"pass@1 (95% interval {low:.3f} to {high:.3f}, {exam['items']} items)"
     return {
@@ -196,15 +198,15 @@ def _result(exam: Row, low: float, high: float) -> dict[str, Any]:
     }
 
 
-def _graded(exams: Sequence[tuple[Row, float, float]], decided: Sequence[Row]) -> Iterator[str]:
+def _graded(exams: Sequence[tuple[CardRow, float, float]], decided: Sequence[CardRow]) -> Iterator[str]:
     rows = [(exam["name"], exam["items"], exam["answers"], exam["score"], low, high) for exam, low, high in exams]
     if not rows:
         yield "It has taken none."
         return
-    yield table(("exam", "items", "answers", "pass@1", "low (95%)", "high"), rows)
+    yield card_table(("exam", "items", "answers", "pass@1", "low (95%)", "high"), rows)
     for each in decided:
         flips = f" Items gained: {each['gained']}, lost: {each['lost']}." if each["gained"] is not None else ""
-        yield f"Iteration {each['number']}: {words(each['decision'])}. {words(each['reason'])}.{flips}"
+        yield f"Iteration {each['number']}: {inline(each['decision'])}. {inline(each['reason'])}.{flips}"
     yield "The items are not shown, so that nobody trains on them by accident."
 
 
@@ -213,10 +215,10 @@ def _ancestry(lineage: pl.DataFrame) -> Iterator[str]:
         (each["ancestor"], each["kind"], each["dataset"], each["rows"], each["real"], each["synthetic"])
         for each in lineage.to_dicts()
     ]
-    yield table(("checkpoint", "kind", "trained on dataset", "rows", "real", "synthetic"), rows)
+    yield card_table(("checkpoint", "kind", "trained on dataset", "rows", "real", "synthetic"), rows)
     for each in lineage.filter(pl.col("trainer").is_not_null()).to_dicts():
         near = f", kept near {each['reference']}" if each["reference"] else ""
-        yield f"{each['ancestor']} was trained with {words(setting(json.loads(each['trainer'])))}{near}."
+        yield f"{each['ancestor']} was trained with {inline(setting(json.loads(each['trainer'])))}{near}."
 
 
 def _base(lineage: pl.DataFrame, id: str) -> str | None:

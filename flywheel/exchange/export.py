@@ -33,7 +33,7 @@ wrote the row."""
 Shape = Literal["prompt-completion", "preference", "unpaired preference"]
 
 
-class Found(NamedTuple):
+class ToExport(NamedTuple):
     """The id of what is to be exported, and in words which one it is where more than one could be meant."""
 
     id: str
@@ -115,7 +115,7 @@ def export_checkpoint(store: Store, home: Path, target: str, folder: Path, licen
     assert row is not None, "it was found"
     place = home / str(row["weights"])
     source = str(place) if place.is_dir() else str(row["weights"])
-    weights.check(source)
+    weights.check_weights(source)
 
     def write(new: Path) -> None:
         new.mkdir(parents=True)
@@ -127,29 +127,29 @@ def export_checkpoint(store: Store, home: Path, target: str, folder: Path, licen
     return Exported(id, folder, f"checkpoint {id}, {weights.size(str(folder)) / 1e6:.1f} MB of weights")
 
 
-def find_dataset(store: Store, target: str) -> Found:
+def find_dataset(store: Store, target: str) -> ToExport:
     """The dataset of an id, of an iteration, or of a run: its last one that has rows."""
     id, run, number, which = find(store, target, "dataset")
     if run is None:
-        return Found(str(id), which)
+        return ToExport(str(id), which)
     made = provenance.datasets(store, run.id)
     found = made.filter(pl.col("number") == number) if number is not None else made.filter(pl.col("rows") > 0)
     if found.is_empty():
         raise StoreError(_none_of(run, "dataset", number, made["number"]))
-    return Found(str(found["id"][-1]), which)
+    return ToExport(str(found["id"][-1]), which)
 
 
-def find_checkpoint(store: Store, target: str) -> Found:
+def find_checkpoint(store: Store, target: str) -> ToExport:
     """The checkpoint of an id, of an iteration, its candidate, or of a run: its policy."""
     id, run, number, which = find(store, target, "checkpoint")
     if run is None:
-        return Found(str(id), which)
+        return ToExport(str(id), which)
     decided = queries.decisions(store, run.id)
     candidates = decided.filter(pl.col("number") == pl.lit(number, pl.Int32))["candidate"]
     made = (decided["policy"] if number is None else candidates).drop_nulls()
     if made.is_empty():
         raise StoreError(_none_of(run, "checkpoint", number, decided.drop_nulls("candidate")["number"]))
-    return Found(str(made[-1]), which)
+    return ToExport(str(made[-1]), which)
 
 
 def _none_of(run: Run, what: str, number: int | None, those: pl.Series) -> str:

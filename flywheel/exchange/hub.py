@@ -17,7 +17,7 @@ DATA = (".jsonl", ".json", ".parquet", ".csv", ".tsv", ".arrow", ".gz", ".zst", 
 """How files of data end. Texts such as a README or a licence are none."""
 
 
-def load(name: str, split: str, config: str | None = None, revision: str | None = None) -> Any:
+def load_split(name: str, split: str, config: str | None = None, revision: str | None = None) -> Any:
     """One split as a `datasets.Dataset`, or SourceError: also where files of a folder would be left out in silence."""
     try:
         import datasets
@@ -33,7 +33,7 @@ def load(name: str, split: str, config: str | None = None, revision: str | None 
             return datasets.load_dataset(name, config, split=split, revision=revision)
         cache = Path(datasets.config.HF_DATASETS_CACHE)
         own = _own_cache(folder, cache)
-        if not chosen(folder):
+        if not is_dataset_folder(folder):
             _check_cache(folder, cache)
             builder = datasets.load_dataset_builder(str(folder), config, cache_dir=own)
             _check_whole(folder, builder.config.data_files or {})
@@ -56,7 +56,7 @@ def _own_cache(folder: Path, cache: Path) -> str:
     return str(cache / "flywheel" / content_id(str(folder.resolve()), files))
 
 
-def rows(table: Any, name: str, columns: Sequence[str] | None = None) -> Iterator[arrow.Row]:
+def rows(table: Any, name: str, columns: Sequence[str] | None = None) -> Iterator[arrow.ArrowRow]:
     """The rows of a loaded split as plain values; SourceError for what Python has no value for."""
     chosen = (table if columns is None else table.select_columns(list(columns))).with_format("arrow")
     try:
@@ -72,7 +72,7 @@ def data_files(folder: Path) -> list[Path]:
     return sorted(file for file in seen if file.is_file())
 
 
-def chosen(folder: Path) -> bool:
+def is_dataset_folder(folder: Path) -> bool:
     """Whether the folder itself says what is in it: `datasets` saved it, or its README has a list of its files."""
     if any((folder / name).exists() for name in SAVED):
         return True

@@ -16,7 +16,7 @@ from flywheel.exchange.rows import Frames, draw_id, judge_name, tables
 from flywheel.store.schema import KEYS
 from flywheel.store.store import Store
 
-SHOWN = 3
+BAD_ROWS_NAMED = 3
 """Bad rows that are named before it is only said how many more there are."""
 
 
@@ -124,8 +124,9 @@ def _changed(new: pl.DataFrame, there: pl.DataFrame, key: Sequence[str]) -> int:
 def _left_out(told: Told) -> Iterator[str]:
     """What was read and is not there."""
     if told.bad:
-        more = f"; and {len(told.bad) - SHOWN} more" if len(told.bad) > SHOWN else ""
-        yield f"{len(told.bad)} of {len(told.bad) + told.read} rows were left out: {'; '.join(told.bad[:SHOWN])}{more}"
+        bad, first = len(told.bad), "; ".join(told.bad[:BAD_ROWS_NAMED])
+        more = f"; and {bad - BAD_ROWS_NAMED} more" if bad > BAD_ROWS_NAMED else ""
+        yield f"{bad} of {bad + told.read} rows were left out: {first}{more}"
     if told.unused:
         yield f"columns that were not used: {', '.join(sorted(told.unused))}"
 

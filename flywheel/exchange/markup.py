@@ -10,11 +10,11 @@ SPECIAL = re.compile(r"([\\`*_\[\]#!|<>~$&@]|:(?=//)|(?<=www)\.)", re.IGNORECASE
 """What can be markup within a line: emphasis, code, links, pictures, HTML, tables, formulas, mentions, addresses."""
 UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029]")
 """Control characters, and those that turn the direction of the text around them."""
-SHOWN = 400
+TEXT_CHARACTERS = 400
 """Characters of a text that is shown."""
 
 
-def words(value: Any) -> str:
+def inline(value: Any) -> str:
     """A value within a line: one line of plain text, with a backslash before each character that could be markup."""
     if isinstance(value, float):
         value = f"{value:.4g}"
@@ -25,15 +25,15 @@ def words(value: Any) -> str:
 def fenced(text: str, language: str = "text") -> str:
     """A block that shows a text as it is, cut where it is long; its fence is longer than any in the text."""
     shown = UNSEEN.sub("\ufffd", text.replace("\r\n", "\n"))
-    if len(shown) > SHOWN:
-        shown = f"{shown[:SHOWN]}…"
+    if len(shown) > TEXT_CHARACTERS:
+        shown = f"{shown[:TEXT_CHARACTERS]}…"
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", shown)), default=0))
     return f"{fence}{language}\n{shown}\n{fence}"
 
 
-def table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def card_table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """A table."""
-    lines = [[*names], ["---"] * len(names), *([words(cell) for cell in row] for row in rows)]
+    lines = [[*names], ["---"] * len(names), *([inline(cell) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -101,7 +101,7 @@ def opinions(store: Store, run: str, number: int) -> pl.DataFrame:
     return store.sql(query, {"run": run, "number": number})
 
 
-def health(store: Store, run: str, number: int) -> pl.DataFrame:
+def iteration_health(store: Store, run: str, number: int) -> pl.DataFrame:
     """What each judge of an iteration was worth: `judge`, `measure`, `value`, `low`, `high`."""
     query = """select judge, measure, value, low, high from judge_health where run = $run and iteration = $number"""
     return store.sql(query, {"run": run, "number": number})

@@ -18,11 +18,11 @@ from flywheel.stats.estimate import LEAST, Estimate, Floats, Ints, correlation, 
 from flywheel.stats.ratings import FIRST_WINS, SECOND_WINS
 
 Bools = NDArray[np.bool_]
-Found = Iterator[tuple[str, Estimate]]
+Measured = Iterator[tuple[str, Estimate]]
 """Measures with their estimates."""
 
 BINS = 10  # of equal width, for the calibration error
-NOISE = 9  # decimals of a mean of votes; what is behind them hangs on the order in which they are added
+MEAN_DECIMALS = 9  # decimals of a mean of votes; what is behind them hangs on the order in which they are added
 FAILURES = ("unparsable", "timeout", "error", "refused")
 RIGHT = 0.5
 """An answer is right above this gold, and accepted above this score, both on a scale from 0 to 1."""
@@ -63,7 +63,7 @@ def measures(evidence: Evidence) -> dict[str, Estimate]:
 def by_answer(votes: pl.DataFrame) -> pl.DataFrame:
     """Each answer once, its `score` the mean of its valid votes."""
     return votes.group_by("generation", maintain_order=True).agg(
-        pl.col("prompt", "chars", "gold").first(), score=pl.col("score").mean().round(NOISE)
+        pl.col("prompt", "chars", "gold").first(), score=pl.col("score").mean().round(MEAN_DECIMALS)
     )
 
 
@@ -98,7 +98,7 @@ def self_preference(answers: pl.DataFrame) -> Estimate:
     return estimate(rows.reshape(len(both), -1), groups_of(both["prompt"]), difference)
 
 
-def _level(answers: pl.DataFrame, votes: pl.DataFrame, scale: tuple[float, float] | None) -> Found:
+def _level(answers: pl.DataFrame, votes: pl.DataFrame, scale: tuple[float, float] | None) -> Measured:
     scored, valid = answers.drop_nulls("score"), votes.drop_nulls("score")
     scores, groups = scored["score"].to_numpy(), groups_of(scored["prompt"])
     yield "score", mean(scores, groups, scale or (-np.inf, np.inf))
@@ -107,7 +107,7 @@ def _level(answers: pl.DataFrame, votes: pl.DataFrame, scale: tuple[float, float
         yield "saturation", share((valid["score"] >= scale[1]).to_numpy(), groups_of(valid["prompt"]))
 
 
-def _agreement(golden: pl.DataFrame, scale: tuple[float, float]) -> Found:
+def _agreement(golden: pl.DataFrame, scale: tuple[float, float]) -> Measured:
     """How far the judge's score is the truth, and not only orders answers as the truth does."""
     score, gold = (golden["score"].to_numpy() - scale[0]) / (scale[1] - scale[0]), golden["gold"].to_numpy()
     groups, accepted, right = groups_of(golden["prompt"]), score > RIGHT, gold > RIGHT
@@ -130,7 +130,7 @@ def _kappa(sums: Floats) -> Floats:
     return kappa
 
 
-def _by_difficulty(accepted: Bools, right: Bools, groups: Ints) -> Found:
+def _by_difficulty(accepted: Bools, right: Bools, groups: Ints) -> Measured:
     """The precision p * TPR / (p * TPR + (1 - p) * FPR) falls with the share p of right answers: hard prompts give the
     dirtiest data (Stroebl et al. 2024)."""
     prompts = np.unique(groups, return_inverse=True)[1]
@@ -155,12 +155,12 @@ def _calibration_error(score: Floats, gold: Floats) -> Estimate:
     return Estimate(float(np.abs(np.bincount(bins, score - gold)).sum() / len(score)), None, None, len(score))
 
 
-def _spearman(golden: pl.DataFrame) -> Found:
+def _spearman(golden: pl.DataFrame) -> Measured:
     score, gold = golden["score"].rank("average").to_numpy(), golden["gold"].rank("average").to_numpy()
     yield "spearman", correlation(score, gold, groups_of(golden["prompt"]))
 
 
-def _ranking(golden: pl.DataFrame) -> Found:
+def _ranking(golden: pl.DataFrame) -> Measured:
     """Pairs are counted by the ranks of a prompt's right answers among all of its answers (Mann and Whitney 1947)."""
     right = pl.col("gold") > RIGHT
     counts = golden.group_by("prompt", maintain_order=True).agg(
@@ -172,7 +172,7 @@ def _ranking(golden: pl.DataFrame) -> Found:
     yield "ranking", share(wins, groups_of(counts["prompt"]), (counts["right"] * counts["wrong"]).to_numpy())
 
 
-def _verbosity(answers: pl.DataFrame, golden: pl.DataFrame) -> Found:
+def _verbosity(answers: pl.DataFrame, golden: pl.DataFrame) -> Measured:
     scored = answers.drop_nulls("score")
     length = np.log1p(scored["chars"].to_numpy())
     yield "verbosity", correlation(scored["score"].to_numpy(), length, groups_of(scored["prompt"]))
@@ -180,7 +180,7 @@ def _verbosity(answers: pl.DataFrame, golden: pl.DataFrame) -> Found:
     yield "verbosity at equal gold", slope(score, length, gold, groups_of(golden["prompt"]))
 
 
-def _retest(votes: pl.DataFrame) -> Found:
+def _retest(votes: pl.DataFrame) -> Measured:
     """Krippendorff's alpha is 1 - observed / expected disagreement, both mean squared distances of two votes."""
     score, n = pl.col("score"), pl.len().cast(pl.Int64)
     several = votes.drop_nulls("score").filter(n.over("generation") > 1)
@@ -213,7 +213,7 @@ def _alpha(sums: Floats) -> Floats:
     return alpha
 
 
-def _failures(said: pl.DataFrame) -> Found:
+def _failures(said: pl.DataFrame) -> Measured:
     groups = groups_of(said["prompt"])
     yield "failed", share((said["status"] != "ok").to_numpy(), groups)
     for status in FAILURES:
@@ -221,7 +221,7 @@ def _failures(said: pl.DataFrame) -> Found:
             yield status, share((said["status"] == status).to_numpy(), groups)
 
 
-def _order(comparisons: pl.DataFrame) -> Found:
+def _order(comparisons: pl.DataFrame) -> Measured:
     """What a judge of pairs makes of the order, of right and wrong, and of the scores of judgments."""
     spoken = comparisons.drop_nulls("verdict")
     pair = ["a", "b", "vote"]

@@ -26,15 +26,15 @@ from flywheel.identity.source import (
     looked_up,
     module_of,
     shipped_in,
-    told,
     tree_of,
+    tree_text,
 )
 
 TEXTS = r"py|txt|md|json|jsonl|ya?ml|toml|csv|tsv|j2|jinja2?"
 NAMED = re.compile(rf"[\w.\-]*\.(?:{TEXTS})(?=['\"\\])")
 """A text file or a script, or only an ending of such, in the strings of a syntax tree."""
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
-PLAIN = (str, bytes, int, float, complex, type(None), type(Ellipsis), range)
+VALUE_TYPES = (str, bytes, int, float, complex, type(None), type(Ellipsis), range)
 HOLDERS = (FunctionType, type, ModuleType, MethodType, functools.partial, property)
 
 
@@ -111,7 +111,7 @@ class _Reach:
         node = definition(function)
         if node is None:
             self.unseen.append(function.__qualname__)
-        text = compiled(function.__code__) if node is None else told(node)
+        text = compiled(function.__code__) if node is None else tree_text(node)
         self._note(f"def {function.__qualname__}", text)
         self._beside(text, module_of(function))
         names = looked_up(node) if node is not None else set(function.__code__.co_names)
@@ -137,7 +137,7 @@ class _Reach:
         node = definition(kind)
         if node is None:
             self.unseen.append(kind.__qualname__)
-        text = "" if node is None else told(node)
+        text = "" if node is None else tree_text(node)
         self._note(f"class {kind.__qualname__}", text)
         self._beside(text, kind.__module__)
         module = inspect.getmodule(kind)
@@ -154,7 +154,7 @@ class _Reach:
         tree = tree_of(file) if file.suffix == ".py" else None
         if tree is None:
             self.unseen.append(module)
-        self.texts[key] = "" if tree is None else told(tree)
+        self.texts[key] = "" if tree is None else tree_text(tree)
         self._beside(self.texts[key], module)
         for inner in sorted(imported(tree, module)) if tree else ():
             self._module(inner)
@@ -165,7 +165,7 @@ class _Reach:
         for named in sorted(set(NAMED.findall(text))) if file else ():
             for path in sorted(file.parent.glob(f"*{named}" if named.startswith(".") else named)) if file else ():
                 tree = tree_of(path) if path.suffix == ".py" else None
-                self.texts[f"file {path.name}"] = _hash(path.read_bytes() if tree is None else told(tree).encode())
+                self.texts[f"file {path.name}"] = _hash(path.read_bytes() if tree is None else tree_text(tree).encode())
                 for inner in sorted(imported(tree, module)) if tree else ():
                     self._module(inner)
 
@@ -177,7 +177,7 @@ class _Reach:
             return f"<{getattr(value, '__qualname__', type(value).__name__)}>"
         if isinstance(value, enum.Enum):
             return f"{type(value).__qualname__}.{value.name}"
-        if isinstance(value, PLAIN):
+        if isinstance(value, VALUE_TYPES):
             return repr(value)
         if isinstance(value, Path):
             return value.name  # where a checkout lies says nothing

@@ -79,7 +79,8 @@ if __name__ == "__main__":
     before = recorded() if RECORD.exists() else {}
     after = found()
     for name, part in after.items():  # where it was before, for recipes that look for it there
-        old = before.get(name, {"modules": [], "module": part["module"]})
+        known = [before[old] for old in (name, *reversed(part["before"])) if old in before]
+        old = known[0] if known else {"modules": [], "module": part["module"]}
         moved = {*old.get("modules", ()), old["module"]} - {part["module"]}
         part["modules"] = sorted(moved)
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(part, sort_keys=True)}" for name, part in after.items())

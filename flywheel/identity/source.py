@@ -111,20 +111,20 @@ def _class_node(tree: ast.Module, kind: type) -> ast.AST | None:
     return found[-1] if found else None
 
 
-def told(node: Any) -> str:
+def tree_text(node: Any) -> str:
     """A syntax tree as text: without places, docstrings, comments and what is empty."""
     if isinstance(node, ast.AST):
         fields = [f"{name}={text}" for name, text in _fields(node) if text not in ("", "[]")]
         return f"{type(node).__name__}({', '.join(fields)})"
     if isinstance(node, list):
-        return f"[{', '.join(map(told, node))}]"
+        return f"[{', '.join(map(tree_text, node))}]"
     return "" if node is None else repr(node)
 
 
 def _fields(node: ast.AST) -> Iterator[tuple[str, str]]:
     for name, value in ast.iter_fields(node):
         if name not in ("kind", "type_comment", "ctx"):
-            yield name, told(value[1:] if name == "body" and value and _is_docstring(value) else value)
+            yield name, tree_text(value[1:] if name == "body" and value and _is_docstring(value) else value)
 
 
 def _is_docstring(body: Any) -> bool:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import polars as pl
 
 from flywheel.errors import ApprovalNeeded, StoreError
-from flywheel.pipeline.iteration import Turn
+from flywheel.pipeline.iteration import Iteration
 from flywheel.store import evidence
 from flywheel.store.lookup import find_run
 from flywheel.store.schema import APPROVALS, now
@@ -25,16 +25,16 @@ class Asked(NamedTuple):
     said: str
 
 
-def settled(turn: Turn, candidate: str, reason: str, numbers: str) -> tuple[str, str]:
+def settled(iteration: Iteration, candidate: str, reason: str, numbers: str) -> tuple[str, str]:
     """What a human made of a promotion, promote or hold, and why in words; ApprovalNeeded as long as nobody has."""
-    verdict = evidence.verdict(turn.store, turn.id, candidate)
+    verdict = evidence.human_verdict(iteration.store, iteration.id, candidate)
     if verdict is None:
-        _add(turn.store, turn.id, candidate, "asked", None, reason)
-        run = f"{turn.run}{at_home(turn.home)}"
+        _add(iteration.store, iteration.id, candidate, "asked", None, reason)
+        run = f"{iteration.run}{at_home(iteration.home)}"
         raise ApprovalNeeded(
-            f"iteration {turn.number} of {turn.recipe.name} waits for a human, because its gate wants approval. "
-            f"To be {reason}. Say `flywheel approve {run}` or `flywheel reject {run} --because ...`, then run the "
-            "same command again"
+            f"iteration {iteration.number} of {iteration.recipe.name} waits for a human, because its gate wants "
+            f"approval. To be {reason}. Say `flywheel approve {run}` or `flywheel reject {run} --because ...`, then "
+            "run the same command again"
         )
     status, author, said = verdict
     because = f" ({said})" if said else ""
@@ -43,16 +43,16 @@ def settled(turn: Turn, candidate: str, reason: str, numbers: str) -> tuple[str,
     return "hold", f"held, rejected by {author}{because}: {numbers}"
 
 
-def asked(store: Store, run: str) -> Asked | None:
+def waiting_promotion(store: Store, run: str) -> Asked | None:
     """The promotion of a run that waits for a human, if there is one."""
     found = evidence.waiting(store, run)
     return Asked(**found.row(0, named=True)) if len(found) else None
 
 
-def answer(store: Store, run: str | None, approve: bool, author: str, said: str) -> Asked:
+def record_verdict(store: Store, run: str | None, approve: bool, author: str, said: str) -> Asked:
     """Write down a human's verdict on what waits in a run (by name or id; None: the latest); StoreError if nothing."""
     id, name, _ = find_run(store, run, waiting=True)
-    waiting = asked(store, id)
+    waiting = waiting_promotion(store, id)
     if waiting is None:
         raise StoreError(f"nothing of run {name} ({id}) waits for a human; `flywheel status` shows its decisions")
     _add(store, waiting.iteration, waiting.candidate, "approved" if approve else "rejected", author, said)

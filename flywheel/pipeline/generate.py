@@ -8,7 +8,7 @@ import polars as pl
 
 from flywheel.errors import EngineError, EngineMissing, PromptTooLong
 from flywheel.pipeline.checkpoints import base_of_run, enrolled
-from flywheel.pipeline.iteration import Turn, draw_frame
+from flywheel.pipeline.iteration import Iteration, draw_frame
 from flywheel.protocols import BASE, POLICY, Asked, Card, Model, Sampling
 from flywheel.store.ids import generation_id, prompt_id, request_seed
 from flywheel.store.schema import GENERATIONS, REPLIES, Chat, now, prompts_frame
@@ -18,11 +18,11 @@ ATTEMPTS = 3
 Made = TypeVar("Made")
 
 
-def attempted(turn: Turn, checkpoint: str, engine: str | None, do: Callable[[Model], Made]) -> Made:
+def attempted(iteration: Iteration, checkpoint: str, engine: str | None, do: Callable[[Model], Made]) -> Made:
     """What `do` makes with the checkpoint's model. A failed engine is started again, ATTEMPTS times in all."""
     for attempt in itertools.count(1):
         try:
-            return do(turn.engine.load(turn.weights(checkpoint), engine))
+            return do(iteration.engine.load(iteration.weights(checkpoint), engine))
         except (EngineMissing, PromptTooLong):
             raise
         except EngineError:
@@ -32,7 +32,7 @@ def attempted(turn: Turn, checkpoint: str, engine: str | None, do: Callable[[Mod
 
 
 def generations(
-    turn: Turn,
+    iteration: Iteration,
     prompts: pl.DataFrame,
     checkpoint: str,
     sampling: Sampling,
@@ -47,7 +47,7 @@ def generations(
     def chat(model: Model) -> tuple[Card, pl.DataFrame]:
         return model.card, model.chat(prompts["chat"].to_list(), sampling, seeds)
 
-    card, answers = attempted(turn, checkpoint, engine, chat)
+    card, answers = attempted(iteration, checkpoint, engine, chat)
     made = [ids[position] for position in answers["chat"]]
     return answers.select(
         id=pl.Series([generation_id(*row) for row in _keys(made, checkpoint, draw, answers)], dtype=pl.String),
@@ -82,7 +82,7 @@ def _keys(prompts: list[str], checkpoint: str, draw: str, answers: pl.DataFrame)
         yield prompt, checkpoint, draw, index
 
 
-Item = TypeVar("Item")
+_Item = TypeVar("_Item")
 
 
 def tokens_of(record: dict[str, pl.DataFrame]) -> int:
@@ -90,31 +90,31 @@ def tokens_of(record: dict[str, pl.DataFrame]) -> int:
     return int(record["generations"]["tokens"].sum()) if "generations" in record else 0
 
 
-def asked_checkpoint(turn: Turn, asked: Asked) -> str:
+def asked_checkpoint(iteration: Iteration, asked: Asked) -> str:
     """The checkpoint whose weights a judge or a proposer asks."""
     if asked.weights == POLICY:
-        assert turn.policy is not None, "iteration 0 has no policy yet"
-        return turn.policy
-    return base_of_run(turn) if asked.weights == BASE else enrolled(turn, asked.weights, asked.engine)
+        assert iteration.policy is not None, "iteration 0 has no policy yet"
+        return iteration.policy
+    return base_of_run(iteration) if asked.weights == BASE else enrolled(iteration, asked.weights, asked.engine)
 
 
 def ask(
-    turn: Turn, asker: str, asked: Asked, chats: list[Chat], seed: int, role: str = "judgment"
+    iteration: Iteration, asker: str, asked: Asked, chats: list[Chat], seed: int, role: str = "judgment"
 ) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
     """REPLIES to the chats of a judge or a proposer, and the frames that record them; equal chats are asked once.
 
     A chat that does not fit the model's context has no reply.
     """
-    checkpoint = asked_checkpoint(turn, asked)
+    checkpoint = asked_checkpoint(iteration, asked)
     likely = [place for place, chat in enumerate(chats) if chat[-1]["role"] == "assistant"]
-    weighed = likelihoods(turn, asked, checkpoint, {place: chats[place] for place in likely})
+    weighed = likelihoods(iteration, asked, checkpoint, {place: chats[place] for place in likely})
     places = sorted(set(range(len(chats))) - set(likely))
     if not places:
         return weighed, {}
     prompts = prompts_frame(({"chat": chats[place]} for place in places), asker)
-    draw = turn.draw(asked.sampling, seed, asked.engine)
+    draw = iteration.draw(asked.sampling, seed, asked.engine)
     rows = fitting(
-        lambda kept: generations(turn, prompts[kept], checkpoint, asked.sampling, draw, role, asked.engine),
+        lambda kept: generations(iteration, prompts[kept], checkpoint, asked.sampling, draw, role, asked.engine),
         list(range(len(prompts))),
     )
     asked_for = pl.DataFrame({"chat": places, "prompt": [prompt_id(chats[place]) for place in places]})
@@ -122,18 +122,18 @@ def ask(
     replies = asked_for.join(words, on="prompt").select(list(REPLIES)).cast(REPLIES)
     record = {
         "prompts": prompts,
-        "draws": draw_frame(draw, asked.sampling, seed, asked.engine or turn.recipe.engine),
+        "draws": draw_frame(draw, asked.sampling, seed, asked.engine or iteration.recipe.engine),
         "generations": rows,
     }
     return pl.concat([replies, weighed]).sort("chat", "index"), record
 
 
-def likelihoods(turn: Turn, asked: Asked, checkpoint: str, chats: dict[int, Chat]) -> pl.DataFrame:
+def likelihoods(iteration: Iteration, asked: Asked, checkpoint: str, chats: dict[int, Chat]) -> pl.DataFrame:
     """REPLIES that say how likely the last message of each chat is after those before it; keys are places."""
 
     def scored(places: list[int]) -> list[tuple[int, list[float]]]:
         before, last = [chats[at][:-1] for at in places], [chats[at][-1]["content"] for at in places]
-        values = attempted(turn, checkpoint, asked.engine, lambda model: model.logprobs(before, last))
+        values = attempted(iteration, checkpoint, asked.engine, lambda model: model.logprobs(before, last))
         return list(zip(places, values, strict=True))
 
     rows = [
@@ -144,7 +144,7 @@ def likelihoods(turn: Turn, asked: Asked, checkpoint: str, chats: dict[int, Chat
     return pl.DataFrame(rows, schema=REPLIES)
 
 
-def fitting(make: Callable[[list[int]], Item], items: list[int]) -> Item:
+def fitting(make: Callable[[list[int]], _Item], items: list[int]) -> _Item:
     """What `make` makes of those items whose prompts fit the context."""
     while True:
         try:

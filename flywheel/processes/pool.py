@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flywheel.errors import EngineError
-from flywheel.processes.supervised import leashed
+from flywheel.processes.supervised import supervised
 
 WORKERS = max(1, min(4, os.cpu_count() or 1))
 START_SECONDS = 120.0
@@ -63,7 +63,7 @@ class Workers:
         """A worker that is ready."""
         pipe, null = subprocess.PIPE, subprocess.DEVNULL
         options: dict[str, Any] = {"env": self.env, "cwd": self.folder}
-        with leashed(self.argv, stdin=pipe, stdout=pipe, stderr=null, bufsize=0, **options) as worker:
+        with supervised(self.argv, stdin=pipe, stdout=pipe, stderr=null, bufsize=0, **options) as worker:
             try:
                 if not (line := _line(worker, START_SECONDS)):
                     raise EngineError(f"a worker did not start: try {' '.join(self.argv)}")

@@ -1,4 +1,4 @@
-"""One process at a time turns a run's wheel: a lock that the kernel frees when its process ends, whatever ends it."""
+"""One process at a time goes on with a run: a lock that the kernel frees when its process ends, whatever ends it."""
 
 import contextlib
 import fcntl
@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 from flywheel.errors import AlreadyRunning, StoreError
 
-PATIENCE = 1.0
+RUN_LOCK_SECONDS = 1.0
 """Seconds for one that is about to end."""
-POLL_SECONDS = 0.05
+LOCK_POLL_SECONDS = 0.05
 
 
 @contextlib.contextmanager
@@ -35,7 +35,7 @@ def alone(home: Path, run: str, name: str) -> Iterator[None]:
 
 
 class Going(NamedTuple):
-    """A run whose wheel turns at this moment: its name, and in words who turns it."""
+    """A run that a process goes on with at this moment: its name, and in words which one."""
 
     name: str
     who: str
@@ -62,7 +62,7 @@ def _opened(path: Path) -> TextIOWrapper:
 
 
 def _lock(file: TextIOWrapper, what: str) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + RUN_LOCK_SECONDS
     while True:
         try:
             # flock, not lockf: two threads of one process are two, and closing another handle does not free it.
@@ -71,7 +71,7 @@ def _lock(file: TextIOWrapper, what: str) -> None:
         except BlockingIOError:
             if time.monotonic() > deadline:
                 raise AlreadyRunning(f"{what} is going on{_who(file)}: wait for it, or use another --home") from None
-            time.sleep(POLL_SECONDS)
+            time.sleep(LOCK_POLL_SECONDS)
 
 
 def _ourselves() -> dict[str, str | int | None]:

@@ -1,6 +1,6 @@
 """Children that end with their parent, whatever kills it.
 
-`leashed(argv)` runs `argv` in a process group of its own below a small keeper process. The keeper holds the reading
+`supervised(argv)` runs `argv` in a process group of its own below a small keeper process. The keeper holds the reading
 end of a pipe whose writing end only the parent has; when the parent is gone, also by SIGKILL, the pipe closes and the
 keeper kills the group. (PR_SET_PDEATHSIG alone would miss grandchildren, and fires when the *thread* that started the
 child ends.)
@@ -17,11 +17,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
-POLL_SECONDS = 0.05
+CHILD_POLL_SECONDS = 0.05
 
 
 @contextlib.contextmanager
-def leashed(argv: Sequence[str], *, pass_fds: Sequence[int] = (), **options: Any) -> Iterator["subprocess.Popen[Any]"]:
+def supervised(
+    argv: Sequence[str], *, pass_fds: Sequence[int] = (), **options: Any
+) -> Iterator["subprocess.Popen[Any]"]:
     """Run `argv`; on leaving, the child and everything below it is gone. Options are those of subprocess.Popen."""
     reading, writing = os.pipe()
     keeper = [sys.executable, "-I", "-S", os.path.abspath(__file__), str(reading), *argv]
@@ -41,11 +43,11 @@ def leashed(argv: Sequence[str], *, pass_fds: Sequence[int] = (), **options: Any
         process.wait()
 
 
-def keep(leash: int, argv: Sequence[str]) -> int:
-    """The keeper: run `argv`, kill the whole group when the leash is cut, else give back the exit code."""
+def keep(pipe: int, argv: Sequence[str]) -> int:
+    """The keeper: run `argv`, kill the whole group when the pipe closes, else give back the exit code."""
     child = subprocess.Popen(argv, preexec_fn=_die_with_keeper, close_fds=False)  # noqa: PLW1509  (one thread)
     while child.poll() is None:
-        if select.select([leash], [], [], POLL_SECONDS)[0]:
+        if select.select([pipe], [], [], CHILD_POLL_SECONDS)[0]:
             os.killpg(0, signal.SIGKILL)
     return child.returncode if child.returncode >= 0 else 128 - child.returncode
 

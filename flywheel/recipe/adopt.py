@@ -14,7 +14,7 @@ import polars as pl
 
 from flywheel.identity import as_before, describe, is_part, names, parts, title
 from flywheel.identity.changes import changes
-from flywheel.protocols import Judge, Panel, Proposer, Sampling
+from flywheel.protocols import Ensemble, Judge, Proposer, Sampling
 from flywheel.recipe.recipe import OPERATIONAL, Recipe
 from flywheel.store.ids import content_id
 from flywheel.store.schema import ALIASES, now
@@ -24,7 +24,7 @@ from flywheel.training.settings import Scratch, Training
 WHOLE = 5
 """The first schema version whose ids leave out defaults."""
 SAID = ("judgments", "comparisons")
-Found = Iterator[tuple[str, str, str]]
+OldIds = Iterator[tuple[str, str, str]]
 """An old id, the new one, and what they are of."""
 
 
@@ -106,7 +106,7 @@ def _other(part: Any, old: Any, but: Sequence[str] = ()) -> bool:
     return any(change.path.partition(".")[0] not in but for change in changes(part, old))
 
 
-def _found(recipe: Recipe, record: _Record) -> Found:
+def _found(recipe: Recipe, record: _Record) -> OldIds:
     for row in record.runs:
         old = json.loads(row["recipe"])
         if not _other(recipe, old, OPERATIONAL) and row["id"] == _run(old):
@@ -122,10 +122,10 @@ def _run(described: dict[str, Any]) -> str:
 
 
 def _has_id(part: Any) -> bool:
-    return isinstance(part, (Sampling, Scratch, Training, Judge, Panel, Proposer))
+    return isinstance(part, (Sampling, Scratch, Training, Judge, Ensemble, Proposer))
 
 
-def _of_part(part: Any, old: dict[str, Any], recipe: Recipe, record: _Record) -> Found:
+def _of_part(part: Any, old: dict[str, Any], recipe: Recipe, record: _Record) -> OldIds:
     """What is named by a part, of which the store says `old`."""
     if isinstance(part, Sampling):
         for draw in record.draws:
@@ -146,7 +146,7 @@ def _of_part(part: Any, old: dict[str, Any], recipe: Recipe, record: _Record) ->
             yield from _examined(part, old, record)
 
 
-def _trained(part: Training, old: dict[str, Any], record: _Record) -> Found:
+def _trained(part: Training, old: dict[str, Any], record: _Record) -> OldIds:
     for row in record.trained:
         ancestry = (row["parent"], row["reference"], row["dataset"])
         for seed in {run["seed"] for run in record.runs}:
@@ -154,7 +154,7 @@ def _trained(part: Training, old: dict[str, Any], record: _Record) -> Found:
                 yield row["id"], content_id("trained", *ancestry, describe(part), seed), "checkpoint"
 
 
-def _examined(judge: Any, old: dict[str, Any], record: _Record) -> Found:
+def _examined(judge: Any, old: dict[str, Any], record: _Record) -> OldIds:
     for exam in record.exams:
         for draw in record.draws:
             named = (exam["name"], exam["prompts"])

@@ -18,10 +18,10 @@ from flywheel.errors import RecipeError
 
 PYTHON_WORDS = {"None": None, "none": None, "True": True, "False": False}
 
-Part = TypeVar("Part")
+_Part = TypeVar("_Part")
 
 
-def override(part: Part, settings: Sequence[str]) -> Part:
+def override(part: _Part, settings: Sequence[str]) -> _Part:
     """The same part with each `key=value` set. RecipeError names what is wrong and what was probably meant."""
     for setting in settings:
         key, equals, text = setting.partition("=")
@@ -51,15 +51,15 @@ def convert(value: Any, annotation: Any) -> Any:
     raise TypeError
 
 
-def words(annotation: Any) -> str:
+def type_words(annotation: Any) -> str:
     """What a type asks for, for a message."""
     origin, wanted = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(words(kind) for kind in wanted)
+        return " or ".join(type_words(kind) for kind in wanted)
     if origin is Literal:
         return " or ".join(repr(choice) for choice in wanted)
     if origin is tuple:
-        return f"a list, each item {words(wanted[0])}"
+        return f"a list, each item {type_words(wanted[0])}"
     if origin is collections.abc.Callable:
         return "a function or a part that can be called"
     plain = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "None"}
@@ -133,7 +133,7 @@ def _read(text: str, annotation: Any, key: str) -> Any:
             return convert(reading, annotation)
         except (TypeError, ValueError):
             continue
-    raise RecipeError(f"{key} must be {words(annotation)}, not {text!r}")
+    raise RecipeError(f"{key} must be {type_words(annotation)}, not {text!r}")
 
 
 def _convert_to_one_of(value: Any, kinds: Sequence[Any]) -> Any:

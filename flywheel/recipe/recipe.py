@@ -1,4 +1,4 @@
-"""A recipe: one method of the literature as a frozen value, and the seams that its parts fit.
+"""A recipe: one method of the literature as a frozen value, and the extension points that its parts fit.
 
 A recipe file defines `recipe`, a `Recipe`, or a function `recipe(iteration) -> Recipe` where constants change from
 one iteration to the next. Its parts are frozen dataclasses whose fields are their parameters: that is what names them

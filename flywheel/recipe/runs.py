@@ -51,7 +51,7 @@ def _changes(recipe: Recipe, stored: str) -> list[Change]:
     return [change for change in found if change.path.partition(".")[0] not in OPERATIONAL]
 
 
-def told(recipe_at: RecipeAt, store: Store, run: str) -> Iterator[str]:
+def resume_remarks(recipe_at: RecipeAt, store: Store, run: str) -> Iterator[str]:
     """What to say before a run goes on: what is new since the last one of its name, and what nobody can see."""
     if store.sql("select 1 from runs where id = $run", {"run": run}).is_empty():
         yield from _since_last(recipe_at, store)

@@ -225,7 +225,7 @@ def nobody_knows() -> Truth:
     return Truth(None, RIGHT.to_frame())
 
 
-def told(recipe: str, heard: pl.DataFrame, words: pl.DataFrame) -> pl.DataFrame:
+def stored_scores(recipe: str, heard: pl.DataFrame, words: pl.DataFrame) -> pl.DataFrame:
     """`generation` and `score` as the filters and picks of a stored recipe (JSON) saw them.
 
     `heard` are all JUDGMENTS on its answers, `words` those on judgments, in the order in which they were made.

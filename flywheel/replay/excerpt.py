@@ -41,7 +41,7 @@ def iterations(store: Store, run: str) -> pl.DataFrame:
     return store.sql(query, {"run": run})
 
 
-def answers(store: Store, iteration: str) -> Frames:
+def iteration_answers(store: Store, iteration: str) -> Frames:
     """The answers of an iteration, with all that tells how they came about and whom a judge would ask."""
     values = {"iteration": iteration}
     mine = "(from iterations where id = $iteration)"
@@ -108,7 +108,7 @@ def gold_judge(store: Store, run: str) -> str | None:
 
 
 def examiners(store: Store, run: str) -> list[str]:
-    """The names of the judges that have judged the run's exams; of a panel its members too."""
+    """The names of the judges that have judged the run's exams; of an ensemble its members too."""
     query = """
         select distinct j.judge from iterations i join decisions d on d.iteration = i.id
         join exams e on e.id = d.exam join judgments j on j.prompt = e.prompt and j.checkpoint = d.candidate

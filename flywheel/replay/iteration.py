@@ -8,13 +8,22 @@ from typing import Any, Literal, NamedTuple
 import polars as pl
 
 from flywheel.identity import names
-from flywheel.pipeline.iteration import Turn
+from flywheel.pipeline.iteration import Iteration
 from flywheel.pipeline.judge_batches import judge_answers
 from flywheel.pipeline.meta_judge import judge_judgments, worth_judging
 from flywheel.pipeline.select import dataset_frames, selected, silence
 from flywheel.protocols import AnyJudge, Asked, Judge, PairJudge, askers
 from flywheel.replay import excerpt
-from flywheel.replay.difference import Difference, Side, Truth, called, difference, nobody_knows, told, truth_of
+from flywheel.replay.difference import (
+    Difference,
+    Side,
+    Truth,
+    called,
+    difference,
+    nobody_knows,
+    stored_scores,
+    truth_of,
+)
 from flywheel.store import queries
 from flywheel.store.ids import prompt_id
 from flywheel.store.store import Store
@@ -31,15 +40,15 @@ class Cost(NamedTuple):
     weights: str  # POLICY, BASE, a folder or a Hub id
     engine: str
     replies: int  # to each question
-    at_most: bool  # a member of a panel may be asked less, when those before it have spoken
+    at_most: bool  # a member of an ensemble may be asked less, when those before it have spoken
     questions: int
 
 
 @dataclass(frozen=True)
 class Past:
-    """One iteration of a run before another recipe; the turn's store is a Draft."""
+    """One iteration of a run before another recipe; the iteration's store is a Draft."""
 
-    turn: Turn
+    iteration: Iteration
     prompts: pl.DataFrame  # PROMPTS
     row: dict[str, Any]  # of excerpt.iterations
     answers: list[str]
@@ -47,44 +56,48 @@ class Past:
 
     def judge(self, stage: Stage) -> Iterator[tuple[str, int, int]]:
         """Ask what is not known yet; yields a judge's name, and of how many prompts (meta: judgments) it has done."""
-        recipe = self.turn.recipe
+        recipe = self.iteration.recipe
         if stage == "judges":
             for judge in recipe.judges:
                 yield from ((judge.name, done, len(self.prompts)) for done, _ in self._judged_by(judge))
         elif recipe.meta:
-            total = len(worth_judging(self.turn, recipe.meta))
-            yield from ((recipe.meta.judge.name, done, total) for done, _ in judge_judgments(self.turn, recipe.meta))
+            total = len(worth_judging(self.iteration, recipe.meta))
+            yield from (
+                (recipe.meta.judge.name, done, total) for done, _ in judge_judgments(self.iteration, recipe.meta)
+            )
 
     def costs(self, stage: Stage) -> Iterator[Cost]:
         """What models are still to be asked; of the judge of judgments known only when the judges have spoken."""
-        turn, meta = self.turn, self.turn.recipe.meta
+        iteration, meta = self.iteration, self.iteration.recipe.meta
         if stage == "judges":
-            for judge in turn.recipe.judges:
-                yield from costs_of(turn, judge, self.prompts["id"].to_list(), self.row["policy"], self.row["draw"])
+            for judge in iteration.recipe.judges:
+                yield from costs_of(
+                    iteration, judge, self.prompts["id"].to_list(), self.row["policy"], self.row["draw"]
+                )
         elif meta:
-            words = worth_judging(turn, meta)
+            words = worth_judging(iteration, meta)
             for (checkpoint, draw), asked in words.group_by("checkpoint", "draw", maintain_order=True):
                 questions = asked["prompt"].unique(maintain_order=True).to_list()
-                yield from costs_of(turn, meta.judge, questions, str(checkpoint), str(draw), asked["trace"])
+                yield from costs_of(iteration, meta.judge, questions, str(checkpoint), str(draw), asked["trace"])
 
     def difference(self, record: Store, gold: str | None, examiners: Sequence[str]) -> Difference:
         """The training set that comes out, beside the one that did."""
-        turn = self.turn
-        judged, _, selections, examples = selected(turn)
-        frames = dataset_frames(turn, examples, "selected")
-        turn.store.add_all(frames)
+        iteration = self.iteration
+        judged, _, selections, examples = selected(iteration)
+        frames = dataset_frames(iteration, examples, "selected")
+        iteration.store.add_all(frames)
         now = Side(selections, frames["examples"], pl.concat(frame.select("generation", "score") for frame in judged))
-        selections, examples = excerpt.selected(record, turn.id, self.row["dataset"])
+        selections, examples = excerpt.selected(record, iteration.id, self.row["dataset"])
         words = examples["generations"].explode().drop_nulls().unique(maintain_order=True)
         about = excerpt.judgments(record, words.filter(~words.is_in(self.answers)).to_list())
-        then = Side(selections, examples, told(self.row["recipe"], self.heard, about))
+        then = Side(selections, examples, stored_scores(self.row["recipe"], self.heard, about))
         return difference(
-            turn.number, len(judged[0]), then, now, self._truth(gold, examiners), list(self._notes(judged[0]))
+            iteration.number, len(judged[0]), then, now, self._truth(gold, examiners), list(self._notes(judged[0]))
         )
 
     def _judged_by(self, judge: AnyJudge) -> Iterator[tuple[int, int]]:
-        turn = self.turn
-        return judge_answers(turn, self.prompts, self.row["policy"], self.row["draw"], judge, turn.seed)
+        iteration = self.iteration
+        return judge_answers(iteration, self.prompts, self.row["policy"], self.row["draw"], judge, iteration.seed)
 
     def _truth(self, gold: str | None, examiners: Sequence[str]) -> Truth:
         """By what the run's gold judge said, else the judge of its exam, else by a rule that the recipe takes for the
@@ -92,11 +105,11 @@ class Past:
         known = self.heard.filter(pl.col("judge") == pl.lit(gold))
         if gold and len(known):
             return truth_of(gold, known)
-        tried = {each.name for judge in self.turn.recipe.judges for each in (judge, *askers(judge))}
-        for judge in (self.turn.recipe.gold, self.turn.recipe.exam.judge):
+        tried = {each.name for judge in self.iteration.recipe.judges for each in (judge, *askers(judge))}
+        for judge in (self.iteration.recipe.gold, self.iteration.recipe.exam.judge):
             if judge is None:
                 continue
-            title = self.turn.title(judge)
+            title = self.iteration.title(judge)
             if title in examiners and len(said := self.heard.filter(judge=title)):
                 return truth_of(title, said, judge)
             if (title in examiners or judge.name not in tried) and not any(map(_model, askers(judge))):
@@ -108,7 +121,7 @@ class Past:
 
     def _votes(self, judge: AnyJudge) -> pl.DataFrame:
         """Its JUDGMENTS now."""
-        return excerpt.judgments(self.turn.store, self.answers).filter(judge=self.turn.title(judge))
+        return excerpt.judgments(self.iteration.store, self.answers).filter(judge=self.iteration.title(judge))
 
     def _notes(self, judged: pl.DataFrame) -> Iterator[str]:
         """What a reader of the numbers should know."""
@@ -117,7 +130,7 @@ class Past:
         yield from self.silence(judged)
         then = json.loads(self.row["recipe"])["judges"]
         voters = self.heard["judge"].unique(maintain_order=True).to_list()
-        for judge, described in zip(self.turn.recipe.judges, then, strict=False):
+        for judge, described in zip(self.iteration.recipe.judges, then, strict=False):
             if described.get("is") not in names(type(judge)):
                 continue
             mean, was = pl.col("score").mean().round(9), called(described, voters)  # perhaps with other code
@@ -129,7 +142,7 @@ class Past:
 
     def silence(self, judged: pl.DataFrame) -> Iterator[str]:
         """That the first judge has no score for any answer, and why."""
-        first = self.turn.recipe.judges[0]
+        first = self.iteration.recipe.judges[0]
         silent = silence(judged, first.name)
         if silent:
             why = self._votes(first)["detail"].drop_nulls().value_counts(sort=True)
@@ -141,7 +154,12 @@ def _model(judge: Judge) -> Asked | None:
 
 
 def costs_of(
-    turn: Turn, judge: AnyJudge, prompts: Sequence[str], checkpoint: str, draw: str, only: pl.Series | None = None
+    iteration: Iteration,
+    judge: AnyJudge,
+    prompts: Sequence[str],
+    checkpoint: str,
+    draw: str,
+    only: pl.Series | None = None,
 ) -> Iterator[Cost]:
     """What is to be asked about the answers to these prompts by this checkpoint and draw, or about `only` some.
 
@@ -151,9 +169,9 @@ def costs_of(
         if member.model is None:
             continue
         unknown = queries.uncompared if isinstance(member, PairJudge) else queries.unjudged
-        subjects = unknown(turn.store, checkpoint, draw, prompts, turn.title(member))
+        subjects = unknown(iteration.store, checkpoint, draw, prompts, iteration.title(member))
         if only is not None:
             subjects = subjects.filter(pl.col("generation").is_in(only.implode()))
         questions = len({prompt_id(chat) for chat in member.ask(subjects)}) if len(subjects) else 0
-        engine = member.model.engine or turn.recipe.engine
+        engine = member.model.engine or iteration.recipe.engine
         yield Cost(member.name, member.model.weights, engine, member.model.sampling.n, place > 0, questions)

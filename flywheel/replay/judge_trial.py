@@ -15,7 +15,7 @@ from flywheel.errors import RecipeError
 from flywheel.health.judge_health import measures
 from flywheel.pipeline.checkpoints import found
 from flywheel.pipeline.generate import made_elsewhere
-from flywheel.pipeline.iteration import Turn
+from flywheel.pipeline.iteration import Iteration
 from flywheel.pipeline.judge_batches import judge_answers
 from flywheel.pipeline.monitor import every, evidence, health_rows
 from flywheel.protocols import BASE, POLICY, askers
@@ -38,7 +38,7 @@ ANCESTRY = ("checkpoints", "iterations", "decisions", "aliases")
 class Trial:
     """Labelled answers in the store, before the judges of a recipe."""
 
-    turn: Turn
+    iteration: Iteration
     prompts: pl.DataFrame  # PROMPTS
     draw: str
     gold: pl.DataFrame  # `generation`, `gold`
@@ -46,17 +46,19 @@ class Trial:
 
     def judge(self) -> Iterator[tuple[str, int]]:
         """Every judge judges what it has not judged; yields its name and the prompts done."""
-        for judge in self.turn.recipe.judges:
-            for done, _ in judge_answers(self.turn, self.prompts, CHECKPOINT, self.draw, judge, self.turn.seed):
-                yield self.turn.title(judge), done
+        for judge in self.iteration.recipe.judges:
+            for done, _ in judge_answers(
+                self.iteration, self.prompts, CHECKPOINT, self.draw, judge, self.iteration.seed
+            ):
+                yield self.iteration.title(judge), done
 
     def health(self) -> pl.DataFrame:
         """HEALTH of the judges."""
-        frames, store, prompts = [HEALTH.to_frame()], self.turn.store, self.prompts["id"].to_list()
-        for judge in every(self.turn.recipe.judges):
-            votes = queries.spoken(store, CHECKPOINT, self.draw, prompts, self.turn.title(judge))
+        frames, store, prompts = [HEALTH.to_frame()], self.iteration.store, self.prompts["id"].to_list()
+        for judge in every(self.iteration.recipe.judges):
+            votes = queries.spoken(store, CHECKPOINT, self.draw, prompts, self.iteration.title(judge))
             known = evidence(store, judge, votes, self.gold)._replace(absolute=self.absolute)
-            frames.append(health_rows(self.turn, self.turn.title(judge), measures(known)))
+            frames.append(health_rows(self.iteration, self.iteration.title(judge), measures(known)))
         return pl.concat(frames)
 
 
@@ -71,23 +73,23 @@ def open_trial(recipe: Recipe, labelled: Labelled, engines: Engines, home: Path)
         runs = Store(home / "flywheel.duckdb")
         adopt(recipe, runs)
         store.add_all({table: runs.sql(f"from {table}") for table in ANCESTRY})
-    turn = Turn(recipe, store.known(run_id(recipe)), 0, store, engines, home, None)
-    decided = queries.decisions(store, turn.run)
+    iteration = Iteration(recipe, store.known(run_id(recipe)), 0, store, engines, home, None)
+    decided = queries.decisions(store, iteration.run)
     models = [asker.model for judge in recipe.judges for asker in askers(judge)]
     if len(decided):
-        turn = replace(turn, policy=decided["policy"][-1])
+        iteration = replace(iteration, policy=decided["policy"][-1])
     elif any(model and model.weights in (POLICY, BASE) for model in models):
         if recipe.warm_start:
             raise RecipeError(
                 f"the judges of {recipe.name} ask the model that its warm start makes, which is not in {home}: "
                 "`flywheel run` makes it"
             )
-        turn = replace(turn, policy=found(turn))
+        iteration = replace(iteration, policy=found(iteration))
     prompts = prompts_frame(labelled.prompts, CHECKPOINT)
     draw = content_id(CHECKPOINT, prompts["id"].to_list(), labelled.answers)
     generations, gold = _answers(prompts["id"].to_list(), draw, labelled)
     store.add_all({"prompts": prompts, "generations": generations})
-    return Trial(turn, prompts, draw, gold, labelled.absolute)
+    return Trial(iteration, prompts, draw, gold, labelled.absolute)
 
 
 def _answers(prompts: list[str], draw: str, labelled: Labelled) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -27,7 +27,7 @@ PAIRS = FORMS[2:]
 """Forms that tell which of two answers is better, but not whether it is any good."""
 LABELS = {"A>B": (1.0, 0.0), "B>A": (0.0, 1.0)}
 
-Row = dict[str, Any]
+LabelledRow = dict[str, Any]
 Worth = tuple[str, float]
 """An answer and its gold."""
 
@@ -36,7 +36,7 @@ class Labelled(NamedTuple):
     """Prompts as `prompts_frame` takes them, the answers to each with their gold, and whether gold is more than an
     order of a prompt's answers."""
 
-    prompts: list[Row]
+    prompts: list[LabelledRow]
     answers: list[list[Worth]]
     absolute: bool
 
@@ -44,7 +44,7 @@ class Labelled(NamedTuple):
 def read_labelled(paths: Sequence[Path]) -> Labelled:
     """Every prompt once. Its answers come in an order that says nothing of their worth; one that is labelled twice, and
     not alike, is left out. Raises SourceError."""
-    prompts: dict[str, Row] = {}
+    prompts: dict[str, LabelledRow] = {}
     answers: dict[str, dict[str, set[float]]] = {}
     forms = set()
     for path in paths:
@@ -68,7 +68,7 @@ def read_labelled(paths: Sequence[Path]) -> Labelled:
     return Labelled(list(prompts.values()), ordered, absolute=not forms.pop())
 
 
-def _rows(path: Path) -> Iterator[Row]:
+def _rows(path: Path) -> Iterator[LabelledRow]:
     if not path.is_file():
         raise SourceError(f"there is no file {path}")
     if path.suffix == ".parquet":
@@ -86,7 +86,7 @@ def _rows(path: Path) -> Iterator[Row]:
                 raise SourceError(f"{path}, line {number}: not a JSON object") from error
 
 
-def _form(row: Row, where: str) -> tuple[str, ...]:
+def _form(row: LabelledRow, where: str) -> tuple[str, ...]:
     found = [form for form in FORMS if set(form) <= set(row)]
     if not found or not set(PROMPT) & set(row):
         forms = ", or ".join(" and ".join(form) for form in FORMS)
@@ -94,7 +94,7 @@ def _form(row: Row, where: str) -> tuple[str, ...]:
     return found[0]
 
 
-def _read(row: Row, form: tuple[str, ...], where: str) -> tuple[Row, list[Worth]]:
+def _read(row: LabelledRow, form: tuple[str, ...], where: str) -> tuple[LabelledRow, list[Worth]]:
     known = {name: row[name] for name in ("reference", "meta") if isinstance(row.get(name), str)}
     worth = list(_worth(row, form))
     for text, gold in worth:
@@ -105,7 +105,7 @@ def _read(row: Row, form: tuple[str, ...], where: str) -> tuple[Row, list[Worth]
     return {"chat": _chat(row, where), **known}, [(text, float(gold)) for text, gold in worth]
 
 
-def _worth(row: Row, form: tuple[str, ...]) -> Iterator[tuple[Any, Any]]:
+def _worth(row: LabelledRow, form: tuple[str, ...]) -> Iterator[tuple[Any, Any]]:
     values = [row[name] for name in form]
     if form == ("answer", "gold"):
         yield values[0], values[1]
@@ -117,7 +117,7 @@ def _worth(row: Row, form: tuple[str, ...]) -> Iterator[tuple[Any, Any]]:
         yield from zip(values, LABELS[values[2]], strict=False)
 
 
-def _chat(row: Row, where: str) -> Chat:
+def _chat(row: LabelledRow, where: str) -> Chat:
     value = next((row[name] for name in PROMPT if row.get(name)), None)
     if isinstance(value, str):
         return [{"role": "user", "content": value}]

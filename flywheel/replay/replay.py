@@ -5,8 +5,8 @@
     replay("toy", "runs", overrides=["keep.0.threshold=0.5"]).iterations
 
 Each iteration is judged by the code of a run, in a store that is thrown away. What models have said of its answers is
-taken from the record, by the judge's name; rules, ratings and panels cost nothing, so they are worked out afresh. What
-models are asked in a replay is kept in REPLAYS beside the record: a second replay asks nothing.
+taken from the record, by the judge's name; rules, ratings and ensembles cost nothing, so they are worked out afresh.
+What models are asked in a replay is kept in REPLAYS beside the record: a second replay asks nothing.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from flywheel.engines.table import Engines, open_engine
 from flywheel.errors import FlywheelError, RecipeError
 from flywheel.exchange import provenance
 from flywheel.exchange.export import trl_rows
-from flywheel.pipeline.iteration import Turn
+from flywheel.pipeline.iteration import Iteration
 from flywheel.recipe.adopt import adopt
 from flywheel.recipe.load import load
 from flywheel.recipe.recipe import Recipe
@@ -72,7 +72,7 @@ class Plan:
     def judge(self, stage: Stage) -> Iterator[tuple[int, str, int, int]]:
         """Judge; yields the iteration and what `Past.judge` does. What was yielded is kept, should this be stopped."""
         for past in self.pasts:
-            yield from ((past.turn.number, *at) for at in past.judge(stage))
+            yield from ((past.iteration.number, *at) for at in past.judge(stage))
 
     def replay(self) -> Replay:
         """What comes out. RecipeError if that is nothing, because no answer could be judged at all."""
@@ -87,7 +87,7 @@ class Plan:
             iterations,
             pl.concat(each.rows for each in found),
             pl.concat(each.filters for each in found),
-            {past.turn.number: each.examples for past, each in zip(self.pasts, found, strict=True)},
+            {past.iteration.number: each.examples for past, each in zip(self.pasts, found, strict=True)},
             self.left_out,
         )
 
@@ -95,18 +95,20 @@ class Plan:
         """Write what would have trained in TRL's format: a JSONL and a Parquet file for each iteration with rows."""
         folder.mkdir(parents=True, exist_ok=True)
         for past in self.pasts:
-            examples, recipe = found.examples[past.turn.number], past.turn.recipe
+            examples, recipe = found.examples[past.iteration.number], past.iteration.recipe
             if len(examples):
-                known = provenance.examples(past.turn.store, examples["dataset"][0], past.turn.title(recipe.judges[0]))
+                known = provenance.examples(
+                    past.iteration.store, examples["dataset"][0], past.iteration.title(recipe.judges[0])
+                )
                 _, rows = trl_rows(known, unpaired=isinstance(recipe.train, Kto))
-                rows.write_ndjson(folder / f"iteration-{past.turn.number}.jsonl")
-                rows.write_parquet(folder / f"iteration-{past.turn.number}.parquet")
+                rows.write_ndjson(folder / f"iteration-{past.iteration.number}.jsonl")
+                rows.write_parquet(folder / f"iteration-{past.iteration.number}.parquet")
 
     def _refuse_strangers(self) -> None:
         silent = []
         for past in self.pasts:
-            judges = past.turn.titles(past.turn.recipe.judges)
-            silent.append(list(past.silence(queries.judged(past.turn.store, past.turn.id, judges))))
+            judges = past.iteration.titles(past.iteration.recipe.judges)
+            silent.append(list(past.silence(queries.judged(past.iteration.store, past.iteration.id, judges))))
         if all(silent):
             raise RecipeError(f"the recipe does not fit the answers of run {self.name}: {silent[0][0]}")
 
@@ -139,7 +141,7 @@ def planned(
     """
     record = open_store(home)
     id, name, _ = find_run(record, run)
-    rows, left_out = chosen(excerpt.iterations(record, id), iterations, name)
+    rows, left_out = rows_to_replay(excerpt.iterations(record, id), iterations, name)
     recipes = [recipe_at(row["number"]) for row in rows]
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flywheel-replay-")))
@@ -149,13 +151,15 @@ def planned(
             adopt(recipe, record, *([Store(home / REPLAYS)] if (home / REPLAYS).exists() else []))
             kept = Store(home / REPLAYS) if any(said_by_models(recipe, record).values()) else None
             draft, answers = drafted(folder / f"{row['number']}.duckdb", record, kept, row["id"], recipe)
-            turn = Turn(recipe, id, row["number"], draft, engines, home, row["policy"])
+            iteration = Iteration(recipe, id, row["number"], draft, engines, home, row["policy"])
             heard = excerpt.judgments(record, answers)
-            pasts.append(Past(turn, queries.proposed(draft, turn.id), row, answers, heard))
+            pasts.append(Past(iteration, queries.proposed(draft, iteration.id), row, answers, heard))
         yield Plan(record, id, name, pasts, left_out)
 
 
-def chosen(found: pl.DataFrame, wanted: Sequence[int] | None, run: str) -> tuple[list[dict[str, Any]], list[str]]:
+def rows_to_replay(
+    found: pl.DataFrame, wanted: Sequence[int] | None, run: str
+) -> tuple[list[dict[str, Any]], list[str]]:
     """Rows of `excerpt.iterations` to replay, and why others are left out; FlywheelError if a wanted one cannot be."""
     rows = {row["number"]: row for row in found.iter_rows(named=True)}
     if wanted is None:

@@ -39,7 +39,7 @@ def drafted(path: Path, record: Store, kept: Store | None, iteration: str, recip
     models, draft = said_by_models(recipe, record), Store(path)
     draft.add("aliases", record.sql("from aliases").cast(ALIASES))
     with record.reading():  # questions in a row are quick as long as the file is open
-        answers = excerpt.answers(record, iteration)
+        answers = excerpt.iteration_answers(record, iteration)
         ids = answers["generations"]["id"].to_list()
         frames = [answers]
         about: Sequence[str] = ids if kept else []

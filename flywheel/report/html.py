@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from flywheel.evaluation.paired_test import bootstrap
-from flywheel.report.page import curve, page, settings, table
+from flywheel.report.page import curve, html_table, page, settings
 from flywheel.report.summary import summary
 from flywheel.store import queries
 from flywheel.store.lookup import find_run, short_id
@@ -45,7 +45,7 @@ def write(store: Store, home: Path, run: str | None = None) -> Path:
         "<h2>The exam</h2>",
         _plot(_draw_exam, "exam score per iteration", _scores(store, decided)),
         "<h2>Decisions</h2>",
-        table(decided.select("number", "decision", "reason").rows(), ("iteration", "decision", "why")),
+        html_table(decided.select("number", "decision", "reason").rows(), ("iteration", "decision", "why")),
         "<h2>Where answers were lost</h2>",
         _frame(store.sql("from funnel where run = $run", {"run": id}).drop("run", "name")),
         *_losses(store, id),
@@ -53,7 +53,7 @@ def write(store: Store, home: Path, run: str | None = None) -> Path:
         "<h2>Scores and lengths of the answers</h2>",
         _plot(_draw_scores, "scores of the answers", judged) + _plot(_draw_lengths, "lengths of the answers", judged),
         "<h2>Answers that trained, beside others to the same prompt</h2>",
-        table(_samples(store, decided, judged), ("prompt", "chosen", "not chosen")),
+        html_table(_samples(store, decided, judged), ("prompt", "chosen", "not chosen")),
         "<h2>Settings that are not the default</h2>",
         _settings(store, id),
     ]
@@ -65,7 +65,7 @@ def write(store: Store, home: Path, run: str | None = None) -> Path:
 
 def _settings(store: Store, run: str) -> str:
     recipe = json.loads(str((queries.row(store, "runs", run) or {})["recipe"]))
-    return table(settings(recipe), ("setting", "value"))
+    return html_table(settings(recipe), ("setting", "value"))
 
 
 def _losses(store: Store, run: str) -> list[str]:
@@ -104,7 +104,7 @@ def _draw_exam(axes: "Axes", scores: pl.DataFrame) -> None:
 
 def _judges(store: Store, run: str) -> list[str]:
     """What judges say beside what is true, for each iteration, where the run has a gold judge."""
-    health = queries.health(store, run)
+    health = queries.run_health(store, run)
     truth = health.filter(measure="right").select("iteration", truth="value")
     against_gold = health.filter(measure="spearman")["judge"].implode()
     rows = health.filter(pl.col("judge").is_in(against_gold), pl.col("measure").is_in(JUDGE_SHOWN))
@@ -152,7 +152,7 @@ def _histograms(axes: "Axes", judged: pl.DataFrame, column: str) -> None:
 
 
 def _frame(frame: pl.DataFrame) -> str:
-    return table(frame.rows(), frame.columns)
+    return html_table(frame.rows(), frame.columns)
 
 
 def _plot(draw: Any, words: str, frame: pl.DataFrame) -> str:

@@ -14,9 +14,9 @@ from flywheel.identity import MADE, describe
 from flywheel.recipe import recipe as recipes
 from flywheel.training import settings as trainings
 
-KINDS = {**vars(protocols), **vars(trainings), **vars(recipes)}
+PART_KINDS = {**vars(protocols), **vars(trainings), **vars(recipes)}
 """Parts whose defaults a page leaves out."""
-LONG = 2000
+ANSWER_CHARACTERS = 2000
 """Characters of an answer that a page shows."""
 SHORT = 120
 """Characters of a text in a setting, and of a cell that keeps its line ends to itself."""
@@ -39,7 +39,7 @@ svg path { fill: none; stroke-width: 1.5 }
 COLOURS = ("#4c8bd6", "#d9822b", "#3fa45b", "#d15252", "#9a75cc", "#8c7a5b")
 """To be told from each other, and from a white and a black page."""
 WIDTH, HEIGHT, LEFT, BOTTOM, EDGE = 520, 290, 60, 45, 12
-POINTS = 300
+CURVE_POINTS = 300
 """Of a curve; of a longer one every so manyth is drawn."""
 
 
@@ -50,7 +50,7 @@ def page(title: str, parts: Iterable[str]) -> str:
     return f"{head}{screen}<style>{STYLE}</style>\n" + "\n".join(parts) + "</html>\n"
 
 
-def table(rows: Iterable[Sequence[Any]], names: Sequence[str]) -> str:
+def html_table(rows: Iterable[Sequence[Any]], names: Sequence[str]) -> str:
     """A table that is scrolled where it is wider than the page."""
     head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
     body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>\n" for row in rows)
@@ -61,7 +61,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, (int, float)):
         return f'<td class="number">{f"{value:.4g}" if isinstance(value, float) else value}</td>'
     text = "" if value is None else str(value)
-    shown = html.escape(text if len(text) <= LONG else text[:LONG] + "…")
+    shown = html.escape(text if len(text) <= ANSWER_CHARACTERS else text[:ANSWER_CHARACTERS] + "…")
     return f"<td><pre>{shown}</pre></td>" if "\n" in text or len(text) > SHORT else f"<td>{shown}</td>"
 
 
@@ -83,7 +83,7 @@ def curve(words: str, lines: Mapping[str, Sequence[tuple[float, float]]], across
     drawn += [_text(LEFT, HEIGHT - 25, f"{x0:g}", "start"), _text(WIDTH - EDGE, HEIGHT - 25, f"{x1:g}", "end")]
     drawn += [_text(LEFT + right / 2, HEIGHT - 6, across, "middle"), _text(LEFT + 6, EDGE + 10, up, "start")]
     for nth, ((name, line), colour) in enumerate(zip(lines.items(), cycle(COLOURS), strict=False)):
-        some = line[:: -(-len(line) // POINTS) or 1]
+        some = line[:: -(-len(line) // CURVE_POINTS) or 1]
         drawn.append(f'<path stroke="{colour}" d="M{" L".join(at(*point) for point in some)}"/>')
         drawn.append(_text(WIDTH - EDGE, EDGE + 10 + 17 * nth, name, "end", colour))
     title = html.escape(words)
@@ -122,8 +122,8 @@ def spelled(value: Any) -> str:
 
 
 def _default(part: Mapping[str, Any], name: str, value: Any) -> bool:
-    """Whether a field has its default, as far as the part is one of KINDS."""
-    kind = KINDS.get(str(part.get("is")))
+    """Whether a field has its default, as far as the part is one of PART_KINDS."""
+    kind = PART_KINDS.get(str(part.get("is")))
     fields = {field.name: field for field in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else {}
     if name not in fields:
         return False

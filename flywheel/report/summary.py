@@ -12,14 +12,14 @@ from flywheel.store.store import Store
 if TYPE_CHECKING:
     from flywheel.pipeline.iteration import Progress
 
-Row = dict[str, Any]
+SummaryRow = dict[str, Any]
 
 
 class Event(NamedTuple):
     """A step has stored something (at) or has ended (step), an iteration or the run has ended; with its numbers."""
 
     kind: Literal["at", "step", "iteration", "end"]
-    values: Row
+    values: SummaryRow
 
 
 def events(steps: "Iterable[Progress]", run: Callable[[], str], store: Callable[[], Store]) -> Iterator[Event]:
@@ -38,13 +38,13 @@ def events(steps: "Iterable[Progress]", run: Callable[[], str], store: Callable[
     yield Event("end", summary(store(), last.run if last else run()))
 
 
-def progress_rows(store: Store, run: str, iteration: int) -> list[Row]:
+def progress_rows(store: Store, run: str, iteration: int) -> list[SummaryRow]:
     """The row of the view `progress` for an iteration, if it is decided."""
     rows = store.sql("from progress").filter(pl.col("run") == run, pl.col("iteration") == iteration)
     return rows.to_dicts()
 
 
-def summary(store: Store, run: str) -> Row:
+def summary(store: Store, run: str) -> SummaryRow:
     """What a run came to: its last policy against its first on the same exam, where there are two; in words too."""
     from flywheel.evaluation.paired_test import compare, tell  # numpy, which `status` has no use for
 

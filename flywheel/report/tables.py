@@ -6,11 +6,11 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from flywheel.report.summary import Row
+from flywheel.report.summary import SummaryRow
 
 ROWS = 200
 """Rows that a table shows; all of them are to be had as CSV or JSON."""
-LONG = 300
+CELL_CHARACTERS = 300
 """Characters of a cell that a table shows."""
 PIPED_WIDTH = 200
 ALARM = {"red": "bold red", "yellow": "yellow"}
@@ -21,7 +21,7 @@ def say(console: Console, text: str, style: str) -> None:
     console.print(Text(text, style), soft_wrap=True)
 
 
-def table(frame: pl.DataFrame, console: Console) -> None:
+def print_table(frame: pl.DataFrame, console: Console) -> None:
     """Print a frame; long cells and many rows are cut, and it says so."""
     shown = Table(*(escape(name) for name in frame.columns), row_styles=("", "dim"))
     for row in frame.head(ROWS).iter_rows():
@@ -31,7 +31,7 @@ def table(frame: pl.DataFrame, console: Console) -> None:
         console.print(f"{ROWS} of {len(frame)} rows; --csv or --json gives all of them")
 
 
-def marked_table(rows: list[Row], console: Console) -> None:
+def marked_table(rows: list[SummaryRow], console: Console) -> None:
     """Print HEALTH with `alarm`, its colour or None, and `line`, which one was crossed or kept, or None."""
     shown = Table("judge", "measure", "value", "95% interval", "n", "line")
     for row in rows:
@@ -48,7 +48,7 @@ def health_by_iteration(health: pl.DataFrame, progress: pl.DataFrame, console: C
     interval = pl.format("{} ({} to {})", *(pl.col(name).round(3) for name in ("value", "low", "high")))
     told = health.with_columns(told=pl.coalesce(interval, pl.col("value").round(3).cast(pl.String), pl.lit("-")))
     wide = told.pivot("iteration", index=["judge", "measure"], values="told", maintain_order=True)
-    table(wide.rename({name: f"iteration {name}" for name in wide.columns[2:]}), console)
+    print_table(wide.rename({name: f"iteration {name}" for name in wide.columns[2:]}), console)
     for row in progress.drop_nulls("notes").iter_rows(named=True):
         say(console, "\n".join(f"iteration {row['iteration']}: {note}" for note in row["notes"].splitlines()), "yellow")
 
@@ -61,4 +61,4 @@ def _wide(console: Console) -> Console:
 
 def _cell(value: object) -> str:
     text = "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= LONG else text[:LONG] + "…"
+    return text if len(text) <= CELL_CHARACTERS else text[:CELL_CHARACTERS] + "…"

@@ -1,7 +1,7 @@
 """A run on the screen: a bar for the step that is going on, a line for each iteration, and what came of it.
 
-`events` says what happens; `lines` shows it to people (bars only in a terminal), `json_lines` to programs. All numbers
-come from the store.
+`events` says what happens; `progress_lines` shows it to people (bars only in a terminal), `json_lines` to programs. All
+numbers come from the store.
 """
 
 import json
@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 
 from flywheel.processes.run_lock import going_on
-from flywheel.report.summary import Event, Row
+from flywheel.report.summary import Event, SummaryRow
 from flywheel.report.tables import ALARM, say
 from flywheel.store import evidence, queries
 from flywheel.store.lookup import meant
@@ -32,20 +32,20 @@ class Column(NamedTuple):
 
     title: str
     width: int
-    cell: Callable[[Row], str]
+    cell: Callable[[SummaryRow], str]
 
 
-def _number(name: str, form: str) -> Callable[[Row], str]:
+def _number(name: str, form: str) -> Callable[[SummaryRow], str]:
     return lambda row: "-" if row.get(name) is None else format(row[name], form)
 
 
-def _difference(row: Row) -> str:
+def _difference(row: SummaryRow) -> str:
     if row.get("difference") is None:
         return "-"
     return f"{100 * row['difference']:+.1f} ({100 * row['low']:+.1f} to {100 * row['high']:+.1f})"
 
 
-def _kept(row: Row) -> str:
+def _kept(row: SummaryRow) -> str:
     kept = "-" if row.get("kept") is None else row["kept"]  # nothing is selected as long as judges are at work
     return f"{kept}/{row['generated']}" if row.get("generated") else "-"
 
@@ -71,7 +71,7 @@ def json_lines(happening: Iterable[Event], quiet: bool) -> None:
             print(json.dumps({"event": kind, **values}, default=str), flush=True)
 
 
-def lines(happening: Iterable[Event], console: Console, quiet: bool) -> None:
+def progress_lines(happening: Iterable[Event], console: Console, quiet: bool) -> None:
     """For people: a bar in a terminal, each note, a line per iteration, and the way to the history."""
     shown = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}")
     times = TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()
@@ -93,7 +93,7 @@ def lines(happening: Iterable[Event], console: Console, quiet: bool) -> None:
         say(console, "\n".join(f"  {example}" for example in SQL_EXAMPLES), "cyan")
 
 
-def _move(bars: Bars, values: Row) -> None:
+def _move(bars: Bars, values: SummaryRow) -> None:
     """One bar, for the step that is going on."""
     name = f"iteration {values['iteration']}: {values['step']}"
     if [task.description for task in bars.tasks] != [name]:
@@ -104,7 +104,7 @@ def _move(bars: Bars, values: Row) -> None:
     bars.update(bars.task_ids[0], completed=values["done"], total=values["total"], rate=rate)
 
 
-def _iteration(console: Console, row: Row, headed: bool) -> None:
+def _iteration(console: Console, row: SummaryRow, headed: bool) -> None:
     if not headed:
         say(console, "  ".join(column.title.rjust(column.width) for column in COLUMNS), "bold")
     style = {"promote": "green", "roll back": "red"}.get(str(row.get("decision")), "yellow")

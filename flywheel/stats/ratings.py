@@ -34,7 +34,7 @@ LEAST_L2 = 1e-6  # with less, rounding errors place players who never met
 
 WEIGHT = pl.col("weight")
 A_WINS, B_WINS = pl.col("verdict") == "a", pl.col("verdict") == "b"
-POINTS = pl.when(A_WINS).then(1.0).when(B_WINS).then(0.0).otherwise(0.5)  # of a
+POINTS_OF_A = pl.when(A_WINS).then(1.0).when(B_WINS).then(0.0).otherwise(0.5)  # of a
 FIRST_WINS = pl.when(pl.col("order") == "ab").then(A_WINS).otherwise(B_WINS)
 SECOND_WINS = pl.when(pl.col("order") == "ab").then(B_WINS).otherwise(A_WINS)
 PAIR = ("a", "b", "judge", "vote")  # what the two orders of one comparison have in common
@@ -87,7 +87,7 @@ def shares(battles: pl.DataFrame, by: str | None = None) -> pl.DataFrame:
     fought = _fought(battles)
     sides = (
         fought.select(*keys, player=player, battles=WEIGHT, wins=WEIGHT * points)
-        for player, points in (("a", POINTS), ("b", 1 - POINTS))
+        for player, points in (("a", POINTS_OF_A), ("b", 1 - POINTS_OF_A))
     )
     counted = pl.concat(sides).group_by(*keys, "player").agg(pl.col("battles", "wins").sum())
     share = pl.when(pl.col("battles") > 0).then(pl.col("wins") / pl.col("battles"))
@@ -118,9 +118,9 @@ def rate(
     fought = _fought(battles if by else battles.with_columns(group=pl.lit(0)))
     players = _placed(shares(fought, group), group)
     sizes = players.group_by(group, maintain_order=True).len()["len"].to_numpy()
-    outcomes, dice = _outcomes(fought, players, group), np.random.default_rng(seed)
+    outcomes, generator = _outcomes(fought, players, group), np.random.default_rng(seed)
     likeliest = fit(outcomes.wins(), sizes, np.zeros(players.height), l2)
-    resampled = [fit(outcomes.wins(dice), sizes, likeliest, l2) for _ in range(resamples)]
+    resampled = [fit(outcomes.wins(generator), sizes, likeliest, l2) for _ in range(resamples)]
     strengths = np.stack([likeliest, *resampled])
     if anchor is not None:
         strengths = strengths - strengths[:, _anchors(players, anchor, group)]
@@ -143,9 +143,9 @@ class _Outcomes(NamedTuple):
     worth: Floats  # (2, outcomes) what one such battle adds there
     size: int  # number of cells: for each group in turn, players^2
 
-    def wins(self, dice: np.random.Generator | None = None) -> Floats:
-        """What each player won from each other one, (size,); each battle drawn Poisson(1) times if there are `dice`."""
-        times = self.times if dice is None else dice.poisson(self.times)
+    def wins(self, generator: np.random.Generator | None = None) -> Floats:
+        """What each player won from each other one, (size,); each battle Poisson(1) times if there is a `generator`."""
+        times = self.times if generator is None else generator.poisson(self.times)
         return np.bincount(self.cells.ravel(), (self.worth * times).ravel(), self.size).astype(np.float64, copy=False)
 
 
@@ -178,7 +178,7 @@ def _placed(players: pl.DataFrame, group: str) -> pl.DataFrame:
 
 def _outcomes(fought: pl.DataFrame, players: pl.DataFrame, group: str) -> _Outcomes:
     kind = (group, "a", "b", "verdict", "weight")
-    found = fought.group_by(kind).agg(times=pl.len().cast(pl.Int64)).sort(kind)  # rows in any order: the same dice
+    found = fought.group_by(kind).agg(times=pl.len().cast(pl.Int64)).sort(kind)  # rows in any order: the same resamples
     for side in ("a", "b"):
         place = players.select(group, pl.col("player").alias(side), pl.col("place", "line").name.suffix(f"_{side}"))
         found = found.join(place, on=[group, side], maintain_order="left")
@@ -186,8 +186,8 @@ def _outcomes(fought: pl.DataFrame, players: pl.DataFrame, group: str) -> _Outco
         "times",
         a=pl.col("line_a") + pl.col("place_b"),
         b=pl.col("line_b") + pl.col("place_a"),
-        worth_a=WEIGHT * POINTS,
-        worth_b=WEIGHT * (1 - POINTS),
+        worth_a=WEIGHT * POINTS_OF_A,
+        worth_b=WEIGHT * (1 - POINTS_OF_A),
     )
     return _Outcomes(
         times=found["times"].to_numpy(),

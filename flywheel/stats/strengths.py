@@ -6,7 +6,7 @@ from flywheel.errors import RatingError
 from flywheel.stats.estimate import Floats, Ints
 
 CONVERGED = 1e-6  # the last step that moves two players apart, in units of ELO; what is left is about its square
-PATIENCE = 200  # steps; a handful is usual, some dozens where players never lost
+FIT_STEPS = 200  # steps; a handful is usual, some dozens where players never lost
 CELLS = 1 << 17  # of the matrices that are worked on at once: what a processor's cache holds
 
 
@@ -31,7 +31,7 @@ def _newton(wins: Floats, strengths: Floats, l2: float) -> Floats:
     third derivative along it is at most r times the second, that goes uphill from anywhere (Sun and Tran-Dinh 2019).
     """
     met, diagonal = wins + wins.mT, np.arange(wins.shape[1])
-    for _ in range(PATIENCE):
+    for _ in range(FIT_STEPS):
         losing = 1 / (1 + np.exp(strengths[:, :, None] - strengths[:, None, :]))  # the chance of it, for row to column
         surprise = wins * losing
         slope = surprise.sum(axis=2) - surprise.sum(axis=1) - l2 * strengths
@@ -44,5 +44,5 @@ def _newton(wins: Floats, strengths: Floats, l2: float) -> Floats:
         if apart.max() < CONVERGED:
             return strengths
     raise RatingError(
-        f"these battles have no stable ratings after {PATIENCE} steps: a larger l2 than {l2:g} gives some"
+        f"these battles have no stable ratings after {FIT_STEPS} steps: a larger l2 than {l2:g} gives some"
     )

@@ -24,7 +24,7 @@ def ids(store: Store, table: str, start: str) -> list[str]:
     return found["id"].to_list()
 
 
-def verdict(store: Store, iteration: str, candidate: str) -> tuple[str, str, str | None] | None:
+def human_verdict(store: Store, iteration: str, candidate: str) -> tuple[str, str, str | None] | None:
     """What a human said first of a promotion: approved or rejected, who it was, and why; None before anybody has."""
     query = """
         select status, author, said from approvals

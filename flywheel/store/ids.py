@@ -30,7 +30,7 @@ def prompt_id(chat: Sequence[Mapping[str, str]]) -> str:
 
 
 def generation_id(prompt: str, checkpoint: str, draw: str, index: int) -> str:
-    """A generation is what this checkpoint answers to this prompt with these dice, the index-th time."""
+    """A generation is what this checkpoint answers to this prompt with this draw, the index-th time."""
     return content_id("generation", prompt, checkpoint, draw, index)
 
 

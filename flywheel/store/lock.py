@@ -20,10 +20,10 @@ from typing import TypeVar
 
 from flywheel.errors import StoreError
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 LOCKED = "Could not set lock"
 """What DuckDB says where another process has the file."""
-PATIENCE = 3.0
+STORE_LOCK_SECONDS = 3.0
 """Seconds for which one lets others go first."""
 
 _locks: dict[Path, threading.RLock] = {}
@@ -51,9 +51,9 @@ def alone(path: Path, deadline: float, read_only: bool) -> Iterator[None]:
         lock.release()
 
 
-def when_free(attempt: Callable[[], T], path: Path, deadline: float, read_only: bool) -> T:
+def when_free(attempt: Callable[[], _T], path: Path, deadline: float, read_only: bool) -> _T:
     """What `attempt` gives as soon as no other process has the file; StoreError that names it when time is up."""
-    patient = time.monotonic() + PATIENCE
+    patient = time.monotonic() + STORE_LOCK_SECONDS
     with _folder(path.parent) as folder:
         while True:
             late = time.monotonic() > min(patient, deadline)

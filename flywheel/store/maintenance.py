@@ -65,7 +65,7 @@ BATCH = 100_000
 MEMORY = "2GB"
 """What DuckDB may take for a question before it goes to the disk; 10 million rows fit."""
 TURN = 1.0
-"""Seconds after which `check` lets others write before its next question."""
+"""Seconds after which `faults` lets others write before its next question."""
 
 
 class Finding(NamedTuple):
@@ -78,7 +78,7 @@ class Finding(NamedTuple):
     example: str
 
 
-def check(store: Store, home: Path) -> Iterator[Finding]:
+def faults(store: Store, home: Path) -> Iterator[Finding]:
     """All that is wrong in the store. Others may write between two questions; each question sees one state."""
     yield from _asked(store, _questions())
     yield from _misnamed(store, "prompts", ("chat",), prompt_id)

@@ -108,7 +108,7 @@ def judged(store: Store, iteration: str, judges: Mapping[str, str]) -> pl.DataFr
 
 
 def judged_words(store: Store, words: pl.DataFrame, judge: Mapping[str, str]) -> pl.DataFrame:
-    """JUDGED of `words`, what judges wrote, in their order, by the judge of judgments."""
+    """JUDGED of `judge_words`, what judges wrote, in their order, by the judge of judgments."""
     source = """
         (select unnest($traces) as id, generate_subscripts($traces, 1) as position) r
         join generations g on g.id = r.id and g.role = 'judgment' and list_contains($draws, g.draw)
@@ -118,9 +118,9 @@ def judged_words(store: Store, words: pl.DataFrame, judge: Mapping[str, str]) ->
     return _judged(store, source, of, judge, values)
 
 
-def words(store: Store, iteration: str, generations: Sequence[str], judge: str, seed: int) -> pl.DataFrame:
+def judge_words(store: Store, iteration: str, generations: Sequence[str], judge: str, seed: int) -> pl.DataFrame:
     """`trace`, `prompt` (the question), `checkpoint` and `draw` of what a judge wrote about these generations of an
-    iteration, in their order, as far as it gave a score. Its dice have `seed`, or that of the answers' dice."""
+    iteration, in their order, as far as it gave a score. Its draw has `seed`, or that of the answers' draw."""
     query = """
         select j.trace, g.prompt, g.checkpoint, g.draw from judgments j
         join (select unnest($generations) as id, generate_subscripts($generations, 1) as position) r
@@ -171,7 +171,7 @@ def row(store: Store, table: str, id: str) -> dict[str, object] | None:
     return found.row(0, named=True) if len(found) else None
 
 
-def answered(store: Store, checkpoint: str, draw: str, prompts: Sequence[str], judge: str) -> pl.DataFrame:
+def judged_answers(store: Store, checkpoint: str, draw: str, prompts: Sequence[str], judge: str) -> pl.DataFrame:
     """`prompt`, `index`, `score` (mean of the valid votes), `status`, `detail` of every answer: what grades an exam."""
     query = """
         select prompt, index, avg(score) as score, case when count(score) > 0 then 'ok' else min(status) end as status,
@@ -233,7 +233,7 @@ def authored(store: Store, run: str, number: int, judge: str, gold: str) -> pl.D
     return store.sql(query, {"run": run, "number": number, "judge": judge, "gold": gold})
 
 
-def health(store: Store, run: str) -> pl.DataFrame:
+def run_health(store: Store, run: str) -> pl.DataFrame:
     """HEALTH of a run, in the order of its iterations and judges."""
     return store.sql("select * from health where run = $run order by iteration, rowid", {"run": run}).cast(HEALTH)
 

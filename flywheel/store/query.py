@@ -11,7 +11,9 @@ from flywheel.errors import StoreError
 UNKNOWN_TO_POLARS = re.compile(r"\b(INTERVAL|UNION|BIT|BIGNUM|VARIANT|GEOMETRY)\b")
 
 
-def asked(connection: duckdb.DuckDBPyConnection, query: str, params: Any = (), most: int | None = None) -> pl.DataFrame:
+def run_query(
+    connection: duckdb.DuckDBPyConnection, query: str, params: Any = (), most: int | None = None
+) -> pl.DataFrame:
     """The answer to a question over a connection, `most` rows of it; without columns where there is none."""
     answer = relation(connection, query, params)
     if answer is None:

@@ -21,7 +21,7 @@ import polars as pl
 from flywheel.errors import ExamLeak, StoreError
 from flywheel.store.lock import alone, when_free
 from flywheel.store.migrations import bring_up, newest, state, views_hash
-from flywheel.store.query import asked
+from flywheel.store.query import run_query
 from flywheel.store.schema import KEYS, TABLES
 
 SHARED = dict.fromkeys(("generations", "judgments"), ("checkpoint", "draw"))
@@ -82,7 +82,7 @@ class Store:
     def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> pl.DataFrame:
         """The answer to a question, over all that is committed; StoreError where DuckDB refuses it or it writes."""
         with self.reading() as connection:
-            return asked(connection, query, parameters)
+            return run_query(connection, query, parameters)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -211,7 +211,7 @@ def _writer(path: Path) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-TOLD = {
+ERROR_SENTENCES = {
     "autocheckpoint failed": "the batch is stored, but the disk is full: make room before you go on",
     "No space left": "the disk is full, so the batch is not stored: make room, then run the same command again",
     "File too large": "it may not grow, so the batch is not stored: raise the limit, then run the same command again",
@@ -226,5 +226,5 @@ def _told(path: Path, error: duckdb.Error) -> str:
     """The error in one sentence, where it is one that a user can meet and DuckDB's own words do not say what to do."""
     if isinstance(error, duckdb.ProgrammingError):  # of a question; there DuckDB shows the place
         return str(error)
-    sentences = [sentence for words, sentence in TOLD.items() if words in str(error)]
+    sentences = [sentence for words, sentence in ERROR_SENTENCES.items() if words in str(error)]
     return f"{path}: {sentences[0] if sentences else error}"

@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 
 # Signs of arithmetic, brackets, pictures and rows of signs are words: 4 + 3 and 4 - 3 are two problems, as are ( [ and
 # [ (, or #.@# and #@.#. Scripts without spaces have a word per character.
-ALONE = r"\p{Han}\p{Hiragana}\p{Katakana}"
-WORD = rf"[{ALONE}]|[[\p{{L}}\p{{M}}\p{{N}}]--[{ALONE}]]+|[\p{{Sm}}\p{{So}}\-*/^%()\[\]{{}}]|\p{{P}}{{3,}}"
+LETTERS_ALONE = r"\p{Han}\p{Hiragana}\p{Katakana}"
+NGRAM_WORD = (
+    rf"[{LETTERS_ALONE}]|[[\p{{L}}\p{{M}}\p{{N}}]--[{LETTERS_ALONE}]]+|[\p{{Sm}}\p{{So}}\-*/^%()\[\]{{}}]|\p{{P}}{{3,}}"
+)
 # well-known and it's are two words each, not a subtraction; \(x\) is x, as $x$ is, and (A) is A: a way to print it.
 PRINTED = r"(\p{L})['’-]|\\[()\[\]]|\((\w)\)"
 FACTOR = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2**64
@@ -31,7 +33,7 @@ class Text(NamedTuple):
     unit: Hashes  # what takes such a power away again
 
 
-def said() -> pl.Expr:
+def user_text() -> pl.Expr:
     """What users say in a `chat`."""
     message = pl.element().struct
     return pl.col("chat").list.eval(message.field("content").filter(message.field("role") == "user")).list.join("\n")
@@ -39,8 +41,8 @@ def said() -> pl.Expr:
 
 def text_of(prompts: pl.DataFrame) -> Text:
     """The words of PROMPTS, in lower case and without punctuation."""
-    plain = said().str.to_lowercase().str.replace_all(PRINTED, "$1 $2 ")
-    flat = prompts.select(word=plain.str.extract_all(WORD)).with_row_index("row").explode("word").drop_nulls()
+    plain = user_text().str.to_lowercase().str.replace_all(PRINTED, "$1 $2 ")
+    flat = prompts.select(word=plain.str.extract_all(NGRAM_WORD)).with_row_index("row").explode("word").drop_nulls()
     rows, prompt = flat["row"].to_numpy().astype(np.int64), np.arange(prompts.height)
     begins, ends = np.searchsorted(rows, prompt), np.searchsorted(rows, prompt, side="right")
     hashes = flat["word"].hash().to_numpy()

@@ -26,14 +26,27 @@ import numpy as np
 import polars as pl
 
 from flywheel.text.cores import Cores, cores_of, held
-from flywheel.text.ngrams import Hashes, Mask, Places, Text, among, grams, levels, said, spread, text_of, where, whole
-from flywheel.text.template import FEW, Template, shown, template_of
+from flywheel.text.ngrams import (
+    Hashes,
+    Mask,
+    Places,
+    Text,
+    among,
+    grams,
+    levels,
+    spread,
+    text_of,
+    user_text,
+    where,
+    whole,
+)
+from flywheel.text.template import FEW, Template, outside_template, template_of
 
 OVERLAP = pl.Schema({"prompt": pl.String, "exam": pl.String, "shared": pl.String})
 
 SEVERAL = 3  # exam prompts with the same words: from here on these are no item's own
-CHUNK = 32_000_000  # bytes of training text that are taken apart at once
-LONG = 300  # letters of a text that an error shows
+CHUNK_TEXT_BYTES = 32_000_000  # bytes of training text that are taken apart at once
+ERROR_CHARACTERS = 300  # letters of a text that an error shows
 
 
 class Index(NamedTuple):
@@ -57,7 +70,7 @@ def overlapping(prompts: pl.DataFrame, exam: pl.DataFrame, n: int = 13) -> pl.Da
     if n < 1:
         raise ValueError(f"an overlap has at least one word, not {n}")
     index = _index(text_of(exam), n)
-    found = [prompts.join(exam, on="id", how="semi").select(prompt="id", exam="id", shared=said())]
+    found = [prompts.join(exam, on="id", how="semi").select(prompt="id", exam="id", shared=user_text())]
     for part in _parts(prompts):
         hits = _find(text_of(part), index)
         ids = part["id"].gather(hits["row"]).alias("prompt"), exam["id"].gather(hits["item"]).alias("exam")
@@ -71,7 +84,7 @@ def mostly_near(near: pl.DataFrame, prompts: int, n: int) -> str | None:
     if near.height * 2 <= prompts:
         return None
     shared, count = near["shared"].value_counts(sort=True).row(0)
-    text = shared if len(shared) <= LONG else f"{shared[:LONG]}…"
+    text = shared if len(shared) <= ERROR_CHARACTERS else f"{shared[:ERROR_CHARACTERS]}…"
     return (
         f"shares {n} words in a row with the exam in {near.height} of its {prompts} prompts, which would be left out, "
         f"{count} of them for {text!r}: if that is a template, let at least {SEVERAL} exam prompts have it, or raise "
@@ -80,8 +93,8 @@ def mostly_near(near: pl.DataFrame, prompts: int, n: int) -> str | None:
 
 
 def _parts(prompts: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    """Consecutive prompts of about CHUNK bytes each."""
-    part = prompts.select(part=said().str.len_bytes().cum_sum() // CHUNK)["part"]
+    """Consecutive prompts of about CHUNK_TEXT_BYTES each."""
+    part = prompts.select(part=user_text().str.len_bytes().cum_sum() // CHUNK_TEXT_BYTES)["part"]
     yield from prompts.with_columns(part).partition_by("part", maintain_order=True, include_key=False)
 
 
@@ -90,7 +103,7 @@ def _index(text: Text, n: int) -> Index:
     hashes, places = grams(text, n)
     many, level, items = spread(text, hashes, places), levels(text, half), len(np.unique(whole(text)))
     often = (many * 2 > items) & (items >= FEW)
-    seen = shown(text, template, places[often], n)
+    seen = outside_template(text, template, places[often], n)
     own = (many < SEVERAL) & (among(seen, places, n) == n) & (among(level < SEVERAL, places, n) >= half)
     known, first, at = np.unique(hashes, return_index=True, return_inverse=True)
     of = np.full(len(known), -1)
@@ -118,7 +131,7 @@ def _find(text: Text, index: Index) -> pl.DataFrame:
     own = np.flatnonzero(index.own[at] >= 0)
     rows, first = np.unique(text.rows[hits[own]], return_index=True)
     found = _hits(text, rows, index.own[at[own[first]]], hits[own[first]], index.n)
-    seen = shown(text, index.template, hits[index.often[at]], index.n)
+    seen = outside_template(text, index.template, hits[index.often[at]], index.n)
     short = _short(text, seen, places, index.n).join(index.short, on="shared").select(found.columns)
     return pl.concat([found, _hits(text, *held(text, hashes, hits, index.cores), index.n), short])
 

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-WORD = re.compile(r"[^\W_]+")
+ROUGE_WORD = re.compile(r"[^\W_]+")
 TINY = 1e-9
 """What multiplying may lose: 0.7 of 90 words is 63 of them."""
 
 
-def words(text: str) -> list[str]:
+def rouge_words(text: str) -> list[str]:
     """What is compared: letters and digits in lower case."""
-    return WORD.findall(text.lower())
+    return ROUGE_WORD.findall(text.lower())
 
 
 def common(a: Sequence[str], b: Sequence[str]) -> int:
@@ -31,7 +31,7 @@ def common(a: Sequence[str], b: Sequence[str]) -> int:
 
 def rouge_l(a: str, b: str) -> float:
     """The F1 of ROUGE-L, from 0 to 1; 0 for a text without words."""
-    first, second = words(a), words(b)
+    first, second = rouge_words(a), rouge_words(b)
     return 2 * common(first, second) / ((len(first) + len(second)) or 1)
 
 
@@ -46,7 +46,7 @@ class Known:
 
     def add(self, text: str) -> None:
         """One text more."""
-        new = words(text)
+        new = rouge_words(text)
         for feature in _features(new):
             self._holders[feature].append(len(self._texts))
         self._texts.append(new)
@@ -54,7 +54,7 @@ class Known:
 
     def near(self, text: str) -> bool:
         """Whether one of them is near. Only those that share words enough for it are compared word by word."""
-        new = words(text)
+        new = rouge_words(text)
         holders = [
             np.frombuffer(self._holders[feature], np.int32) for feature in _features(new) if feature in self._holders
         ]

@@ -23,7 +23,7 @@ def template_of(exam: Text) -> Template:
     return Template(_common(exam, backwards=False), _common(exam, backwards=True))
 
 
-def shown(text: Text, template: Template, often: Places, n: int) -> Mask:
+def outside_template(text: Text, template: Template, often: Places, n: int) -> Mask:
     """Which words of the text are not the template's, nor among the `n` from each of the places `often` on."""
     hidden = np.zeros(len(text.rows), dtype=np.bool_)
     for words, backwards in ((template.first, False), (template.last, True)):

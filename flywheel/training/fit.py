@@ -7,7 +7,7 @@ from flywheel.text.thoughts import after_thought
 from flywheel.training.settings import Kto, Reward, Sft, Training
 
 
-def check(examples: pl.DataFrame, settings: Training) -> None:
+def check_examples(examples: pl.DataFrame, settings: Training) -> None:
     """Raise TrainingError unless EXAMPLES (their `rejected` and `weight`) are what these settings learn from."""
     kind, weights = type(settings).__name__, examples["weight"].fill_null(1.0)
     alone = examples["rejected"].null_count()

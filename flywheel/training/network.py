@@ -7,7 +7,7 @@ from flywheel.training.plan import Spec
 from flywheel.training.settings import Lora, Reward, Training
 
 
-def load(spec: Spec) -> tuple[Any, Any]:
+def load_network(spec: Spec) -> tuple[Any, Any]:
     """Tokenizer and model. Weights that train are fp32, also where the arithmetic is bf16."""
     from transformers import AutoTokenizer, set_seed
 

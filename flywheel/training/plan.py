@@ -71,7 +71,7 @@ class Task(NamedTuple):
     longest: int  # what a row may have
 
 
-def room(settings: Training, model: Any) -> int:
+def longest_row(settings: Training, model: Any) -> int:
     """The longest row in tokens."""
     return min(settings.max_length, getattr(model.config, "max_position_embeddings", None) or settings.max_length)
 

@@ -15,7 +15,7 @@ from flywheel.training.settings import Reward, Training
 
 CANARY_TOKENS = 128
 SAME = ("loss", "grad_norm", "entropy", "kl", "rewards/chosen", "rewards/rejected", "rewards/accuracies")
-TOLD = {
+METRIC_NAMES = {
     **{name: name for name in (*SAME, "rewards/margins", "logps/chosen", "logps/rejected")},
     "learning_rate": "lr",
     "mean_token_accuracy": "token_accuracy",
@@ -40,7 +40,7 @@ def finish(spec: Spec, task: Task, trainer: Any, tokenizer: Any) -> None:
         tokenizer.save_pretrained(tmp)
         if not isinstance(spec.settings, Reward):  # which has no log-probabilities
             write_canary(model, task.canary, tmp)
-        lines = told(trainer.state.log_history, task)
+        lines = metric_lines(trainer.state.log_history, task)
         (tmp / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         weights.seal(tmp)
         weights.publish(tmp, spec.out)
@@ -83,12 +83,12 @@ def write_canary(model: Any, token_ids: list[int], folder: Path) -> None:
     (folder / "canary.json").write_text(json.dumps({"token_ids": token_ids, "logprobs": logprobs}))
 
 
-def told(history: list[dict[str, float]], task: Task) -> list[dict[str, Any]]:
+def metric_lines(history: list[dict[str, float]], task: Task) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl."""
     lines: list[dict[str, Any]] = []
     for row in history:
         step = int(row["step"])
-        values = {name: row[key] for key, name in TOLD.items() if key in row}
+        values = {name: row[key] for key, name in METRIC_NAMES.items() if key in row}
         if "loss" in row:
             values["tokens"] = task.tokens[step - 1]
         lines += [{"step": step, "name": name, "value": value} for name, value in values.items()]

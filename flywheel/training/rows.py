@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flywheel.checkpoints.ends import ANSWER, end_tokens, written
+from flywheel.checkpoints.ends import ANSWER_STAND_IN, end_tokens, written
 from flywheel.errors import TrainingError
 from flywheel.store.schema import Chat
 from flywheel.text.thoughts import THOUGHTS, after_thought
@@ -69,7 +69,7 @@ def thoughtless(prompt: str, answer: str) -> str:
 
 def end_of_turn(tokenizer: Any, chat: Chat, stops: Sequence[int]) -> list[int]:
     """The tokens that the chat template writes after an answer, up to the first that stops an engine."""
-    ending = _ids(tokenizer, [written(tokenizer, [*chat, {"role": "assistant", "content": ANSWER}]) or ""])[0]
+    ending = _ids(tokenizer, [written(tokenizer, [*chat, {"role": "assistant", "content": ANSWER_STAND_IN}]) or ""])[0]
     last = next((i for i, token in enumerate(ending) if token in stops), None)
     return ending[: last + 1] if last is not None else [stops[0]]
 

@@ -23,17 +23,17 @@ import polars as pl
 from flywheel.checkpoints import weights
 from flywheel.errors import TrainingError
 from flywheel.identity import describe
-from flywheel.processes.supervised import leashed
+from flywheel.processes.supervised import supervised
 from flywheel.root import ROOT
 from flywheel.store.ids import content_id
 from flywheel.store.schema import METRICS
 from flywheel.training import fit
 from flywheel.training.settings import Reward, Train, Training
 
-POLL_SECONDS = 0.1
+TRAINER_POLL_SECONDS = 0.1
 COMPLETE = "complete"  # the file that is written last into a trainer checkpoint
 LAST_WORDS = 12  # lines of the child's log that an error quotes
-KILLED = 137  # how the leash reports a child that SIGKILL ended
+KILLED = 137  # how the keeper reports a child that SIGKILL ended
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +81,8 @@ def _prepare(job: Job, work: Path) -> None:
     if job.out.exists():
         raise TrainingError(f"{job.out} exists but is not a finished checkpoint; move it away or delete it")
     examples = _read(job.examples)
-    fit.check(examples, job.settings)
-    weights.check(job.init_from)
+    fit.check_examples(examples, job.settings)
+    weights.check_weights(job.init_from)
     init_from, reference = str(weights.locate(job.init_from).absolute()), _reference(job)
     spec = {
         "examples": str(job.examples.absolute()),
@@ -107,7 +107,7 @@ def _reference(job: Job) -> str | None:
         raise TrainingError(f"{kind} {'wants a' if wanted else 'takes no'} reference policy")
     if job.reference is None:
         return None
-    weights.check(job.reference)
+    weights.check_weights(job.reference)
     return str(weights.locate(job.reference).absolute())
 
 
@@ -134,7 +134,7 @@ def _fingerprint(job: Job, examples: pl.DataFrame) -> str:
 def _content(name: str) -> str:
     """Names checked weights."""
     folder = weights.locate(name)
-    # `check` has just compared a sealed folder with its manifest, which is quicker to read than gigabytes again.
+    # `check_weights` has just compared a sealed folder with its manifest, quicker to read than gigabytes again.
     return (folder / weights.MANIFEST).read_text() if weights.sealed(folder) else weights.identify(name)
 
 
@@ -175,7 +175,7 @@ def _run(job: Job, work: Path) -> Iterator[TrainingProgress]:
     argv = [*python, "-m", job.settings.child, str(work / "job.json")]
     with (work / "log.txt").open("w") as log:
         options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "env": _environment()}
-        with leashed(argv, **options) as child:
+        with supervised(argv, **options) as child:
             yield from _watch(child, work / "progress.jsonl")
     if not weights.sealed(job.out):
         raise TrainingError(_last_words(work, child.returncode))
@@ -193,7 +193,7 @@ def _launcher(launcher: tuple[str, ...]) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    """The child finds this package wherever it is started; it asks nothing of the network, for `check` found it all."""
+    """The child finds this package wherever it is started; it asks no network, for `check_weights` found all."""
     root = str(ROOT)
     paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     quiet = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TRANSFORMERS_VERBOSITY": "error"}
@@ -212,7 +212,7 @@ def _watch(child: "subprocess.Popen[Any]", path: Path) -> Iterator[TrainingProgr
         yield from (TrainingProgress(**line) for line in whole if "step" in line)
         if ended:
             return
-        time.sleep(POLL_SECONDS)
+        time.sleep(TRAINER_POLL_SECONDS)
 
 
 def _last_words(work: Path, code: int | None) -> str:

@@ -17,11 +17,11 @@ from flywheel.checkpoints import weights
 from flywheel.store.schema import Chat, Message
 from flywheel.training.settings import Scratch
 
-PAD, BOS, EOS, UNKNOWN = "<pad>", "<bos>", "<eos>", "<unk>"
+PAD, BOS, EOS, UNKNOWN_TOKEN = "<pad>", "<bos>", "<eos>", "<unk>"
 ROLES = ("system", "user", "assistant")
-SPECIAL = (PAD, BOS, EOS, UNKNOWN, *(f"<{role}>" for role in ROLES))
+SPECIAL = (PAD, BOS, EOS, UNKNOWN_TOKEN, *(f"<{role}>" for role in ROLES))
 PRINTABLE = ["\n", *(chr(code) for code in range(32, 127))]
-WORD = re.compile(r"[\s.,:;!?]*[^\W\d_]{2,}[\s.,:;!?]*")
+VOCABULARY_WORD = re.compile(r"[\s.,:;!?]*[^\W\d_]{2,}[\s.,:;!?]*")
 SHARED = 0.05
 """The share of all texts in which a word must stand to be a token."""
 SPREAD = 0.03
@@ -59,7 +59,7 @@ def pieces(texts: Iterable[str]) -> list[str]:
     for text in texts:
         count += 1
         characters.update(text)
-        words.update(set(WORD.findall(text)))
+        words.update(set(VOCABULARY_WORD.findall(text)))
     shared = [word for word, times in words.items() if times >= SHARED * count]
     return sorted({*shared, *characters}, key=lambda piece: (-len(piece), piece))
 
@@ -88,7 +88,7 @@ def make_tokenizer(texts: Iterable[str], context: int) -> Any:
     known = pieces(texts)
     splitting = pattern(known)
     vocabulary = {token: id for id, token in enumerate([*SPECIAL, *known])}
-    inner = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
+    inner = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN_TOKEN))
     inner.pre_tokenizer = pre_tokenizers.Split(Regex(splitting), "isolated")
     inner.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
@@ -97,7 +97,7 @@ def make_tokenizer(texts: Iterable[str], context: int) -> Any:
         pad_token=PAD,
         bos_token=BOS,
         eos_token=EOS,
-        unk_token=UNKNOWN,
+        unk_token=UNKNOWN_TOKEN,
         additional_special_tokens=[f"<{role}>" for role in ROLES],
         chat_template=TEMPLATE,
         clean_up_tokenization_spaces=False,

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from flywheel.checkpoints import weights
-from flywheel.engines.toy.engine import ANSWER, TOKEN, read_weights, solve, write_weights
+from flywheel.engines.toy.engine import TOKEN, TOY_ANSWER, read_weights, solve, write_weights
 from flywheel.errors import FlywheelError
 from flywheel.store.ids import content_number
 
@@ -83,7 +83,7 @@ def _step(seen: Seen, rows: list[dict[str, Any]], batch_size: int) -> Seen:
     tokens, total, right = seen.tokens, seen.total, seen.right
     for row in (rows[i % len(rows)] for i in range(start, start + batch_size)):
         weight = 1.0 if row["weight"] is None else max(0.0, float(row["weight"]))  # a bad example teaches it nothing
-        said = ANSWER.findall(row["chosen"])
+        said = TOY_ANSWER.findall(row["chosen"])
         total += weight
         right += weight * (bool(said) and int(said[-1]) == solve(row["chat"]))
         tokens += 1 + len(TOKEN.findall(row["chosen"]))

@@ -20,7 +20,7 @@ import polars as pl
 from flywheel.errors import FlywheelError, TrainingError
 from flywheel.training import plan as plans
 from flywheel.training.kinds import preference, reward, sft
-from flywheel.training.network import adapter, load
+from flywheel.training.network import adapter, load_network
 from flywheel.training.plan import Spec, Task
 from flywheel.training.result import finish
 from flywheel.training.run import COMPLETE
@@ -33,7 +33,7 @@ def main(path: str) -> int:
     """Train; whatever goes wrong becomes one sentence for the parent."""
     spec = read(Path(path))
     try:
-        run(spec)
+        train_and_publish(spec)
     except Exception as error:
         traceback.print_exc()
         say(spec.work, error=explain(error, spec))
@@ -55,11 +55,11 @@ def read(path: Path) -> Spec:
     return Spec(examples, raw["init_from"], raw["reference"], out, work, settings, int(raw["seed"]))
 
 
-def run(spec: Spec) -> None:
+def train_and_publish(spec: Spec) -> None:
     """From the job to the published checkpoint."""
     gc.disable()  # a quarter of the time of the imports is spent looking for garbage among modules
     plans.check_options(spec.settings)
-    tokenizer, model = load(spec)
+    tokenizer, model = load_network(spec)
     gc.freeze()
     gc.enable()
     examples = pl.read_parquet(spec.examples).sort("position")

@@ -16,9 +16,9 @@ from flywheel.protocols import Asked
 from flywheel.recipe.places import located
 from flywheel.store.schema import VOTES, Chat
 from flywheel.text.thoughts import THOUGHTS, Markers
-from judges.models.comparisons import said, verdict
+from judges.models.comparisons import replies_by_vote, verdict_after_thought
 from judges.models.prompts import check_slots, conversation, fill, titled, wording
-from judges.models.shown import answer, shown, unasked
+from judges.models.shown import answer_shown, shown_answers, unasked
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Anchored:
     count; where none counts the vote has no score.
     """
 
-    version: ClassVar[int] = 2  # reads verdicts as a Duel does, and no thoughts
+    version: ClassVar[int] = 2  # reads verdicts as a Pairwise does, and no thoughts
     model: Asked
     anchors: tuple[Anchor, ...]  # about five, of both kinds
     template: str = wording("anchors")
@@ -77,7 +77,7 @@ class Anchored:
                 f"anchors must be right ones and wrong ones, but {right} of these {len(self.anchors)} are right: "
                 "add some of the other kind"
             )
-        if any(answer(anchor.answer, self.thoughts) is None for anchor in self.anchors):
+        if any(answer_shown(anchor.answer, self.thoughts) is None for anchor in self.anchors):
             raise RecipeError("the answer of an anchor is a thought without an end: give it its end, or leave it out")
 
     @property
@@ -87,22 +87,22 @@ class Anchored:
 
     def ask(self, subjects: pl.DataFrame) -> list[Chat]:
         """Two questions for each of SUBJECTS and each anchor: the answer is shown first, then last."""
-        subjects = shown(subjects, self.thoughts)
+        subjects = shown_answers(subjects, self.thoughts)
         asked = zip(subjects["chat"].to_list(), subjects["text"], strict=True)
         return [
             self._question(first, second)
             for chat, text in asked
             for anchor in self.anchors
             for own, other in [
-                ((conversation(chat), text), (anchor.question, answer(anchor.answer, self.thoughts) or ""))
+                ((conversation(chat), text), (anchor.question, answer_shown(anchor.answer, self.thoughts) or ""))
             ]
             for first, second in ((own, other), (other, own))
         ]
 
     def read(self, subjects: pl.DataFrame, replies: pl.DataFrame | None) -> pl.DataFrame:
         """VOTES."""
-        words, judge, step = said(replies), self.name, 2 * len(self.anchors)
-        rows, asked = [], shown(subjects, self.thoughts)
+        words, judge, step = replies_by_vote(replies), self.name, 2 * len(self.anchors)
+        rows, asked = [], shown_answers(subjects, self.thoughts)
         for at, generation in enumerate(asked["generation"]):
             for vote in range(self.model.sampling.n):
                 heard = [words.get((question, vote), ("", None)) for question in range(at * step, (at + 1) * step)]
@@ -129,7 +129,7 @@ class Anchored:
 
     def _lead(self, shown_first: str, shown_last: str) -> int | None:
         """1 if an answer beats an anchor by both replies, where it was shown first and last, -1 if it loses, else 0."""
-        first, last = (verdict(reply, self.thoughts) for reply in (shown_first, shown_last))
+        first, last = (verdict_after_thought(reply, self.thoughts) for reply in (shown_first, shown_last))
         if first is None or last is None:
             return None
         return 1 if (first, last) == ("a", "b") else -1 if (first, last) == ("b", "a") else 0

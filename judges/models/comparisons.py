@@ -11,16 +11,16 @@ from flywheel.stats import ratings
 from flywheel.store.schema import VOTES
 from flywheel.text.thoughts import THOUGHTS, Markers, after_thought
 from judges.models import verdicts
-from judges.models.shown import ENDLESS, answer
+from judges.models.shown import ENDLESS, answer_shown
 
 Policy = Literal["consistent", "average", "weighted"]
-"""How the two orders of a comparison are put together: won only if both agree, else a tie; each order half a battle
+"""How the two orders of a comparison are put together: won only if both agree, else a tie; each order half a comparison
 (Lee et al. 2023); or a win in the place that the judge favours counts less (Meta-Rewarding, Wu et al. 2024)."""
 Measure = Literal["wins", "rating"]
-"""The share of its battles that an answer wins, or its Bradley-Terry rating among the answers to its prompt."""
+"""The share of its comparisons that an answer wins, or its Bradley-Terry rating among the answers to its prompt."""
 Texts = Sequence[str | None]
 """What a judge is shown of each of SUBJECTS; None where a thought has no end."""
-Said = Mapping[tuple[int, int], tuple[str, str]]
+RepliesByVote = Mapping[tuple[int, int], tuple[str, str]]
 """What a judge's model replied, and the generation that holds it, by question and vote."""
 
 POLICIES = {"consistent": ratings.consistent, "average": ratings.averaged, "weighted": ratings.by_position}
@@ -50,7 +50,7 @@ def games(subjects: pl.DataFrame, shown: Texts, neighbours: int | None) -> Itera
 
 def texts(subjects: pl.DataFrame, thoughts: Markers) -> Texts:
     """What is shown of SUBJECTS."""
-    return [answer(text, thoughts) for text in subjects["text"]]
+    return [answer_shown(text, thoughts) for text in subjects["text"]]
 
 
 def pairs(generations: Sequence[str], neighbours: int | None) -> list[tuple[int, int]]:
@@ -64,7 +64,7 @@ def pairs(generations: Sequence[str], neighbours: int | None) -> list[tuple[int,
     return sorted((min(pair), max(pair)) for pair in met)
 
 
-def said(replies: pl.DataFrame | None) -> Said:
+def replies_by_vote(replies: pl.DataFrame | None) -> RepliesByVote:
     """REPLIES by question and vote, empty if they did not end by themselves. What the engine refused is missing."""
     assert replies is not None, "these judges ask a model"
     whole = pl.when(pl.col("finish_reason") == "stop").then("text").otherwise(pl.lit(""))
@@ -72,10 +72,10 @@ def said(replies: pl.DataFrame | None) -> Said:
     return {(chat, vote): (text, generation) for chat, vote, text, generation in found}
 
 
-def verdict(reply: str, thoughts: Markers = THOUGHTS) -> verdicts.Won | None:
+def verdict_after_thought(reply: str, thoughts: Markers = THOUGHTS) -> verdicts.Won | None:
     """Which slot wins by a reply, as `judges.models.verdicts` reads what follows its thoughts."""
     words = after_thought(reply, thoughts)
-    return None if words is None else verdicts.verdict(words)
+    return None if words is None else verdicts.read_verdict(words)
 
 
 def rated(
@@ -88,12 +88,12 @@ def rated(
 ) -> pl.DataFrame:
     """VOTES: one score for each of SUBJECTS from all COMPARISONS between them; NULL for one of which none counts.
 
-    Of one whose battles weigh nothing, as ties do under `weighted`, it is not known who is better: it won half.
+    Of one whose comparisons weigh nothing, as ties do under `weighted`, it is not known who is better: it won half.
     """
     prompts = subjects.select(a="generation", prompt="prompt")
-    battles = POLICIES[policy](comparisons).join(prompts, on="a").filter(pl.col("verdict").is_not_null())
+    weighed = POLICIES[policy](comparisons).join(prompts, on="a").filter(pl.col("verdict").is_not_null())
     rate = ratings.shares if measure == "wins" else partial(ratings.rate, resamples=0)
-    won = pl.DataFrame(schema=ratings.RATINGS) if battles.is_empty() else rate(battles, by="prompt")
+    won = pl.DataFrame(schema=ratings.RATINGS) if weighed.is_empty() else rate(weighed, by="prompt")
     score = pl.col("share").fill_null(0.5).round(9) if measure == "wins" else pl.col("rating").round(6)
     scored = won.select("battles", "wins", generation="player", score=score)
     found = subjects.select("generation").join(scored, on="generation", how="left", maintain_order="left")

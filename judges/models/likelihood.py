@@ -16,11 +16,11 @@ from flywheel.text.thoughts import THOUGHTS, Markers
 from judges.ensembles import means, spoken
 from judges.models.prompts import check_slots, titled, wording
 from judges.models.rubric import REFUSED, answerable, questions
-from judges.models.shown import answer, answers, assistant, referenced, shown, unasked
+from judges.models.shown import answer_chats, answer_shown, assistant, referenced, shown_answers, unasked
 from judges.verdict import votes
 
 ERROR = Verdict("error", None, "no finite log-probability")
-NOISE = 1e-6
+LOGPROB_NOISE = 1e-6
 """Nats by which the log-probability of a token may differ from batch to batch."""
 
 
@@ -113,11 +113,11 @@ class Likelihood:
 
     def ask(self, subjects: pl.DataFrame) -> list[Chat]:
         """How likely each answer is."""
-        return answers(shown(subjects, self.thoughts))
+        return answer_chats(shown_answers(subjects, self.thoughts))
 
     def read(self, subjects: pl.DataFrame, replies: pl.DataFrame | None) -> pl.DataFrame:
         """VOTES on SUBJECTS."""
-        said, known = _likelihoods(replies), shown(subjects, self.thoughts)
+        said, known = _likelihoods(replies), shown_answers(subjects, self.thoughts)
         given = votes(self.name, known, (self._verdict(said.get(place)) for place in range(len(known))))
         return pl.concat([given, unasked(self.name, known, subjects, self.thoughts)])
 
@@ -135,8 +135,8 @@ class Likelihood:
 class DensityRatio:
     """How much likelier a better aligned model finds the answer than its worse aligned kin (Dr.SoW, 2411.02481).
 
-    A `Panel` of two Likelihoods, whose score is log p(strong) - log p(weak). Both must have one tokenizer. By default
-    the pair comes for free: the policy and what the run began with, which agree until the policy has learned something.
+    An `Ensemble` of two Likelihoods, whose score is log p(strong) - log p(weak). Both must have one tokenizer. By
+    default the pair comes for free: the policy and what the run began with, which agree until the policy has learned.
     """
 
     version: ClassVar[int] = 2  # as Likelihood
@@ -222,7 +222,7 @@ class ReferenceLikelihood:
         return pl.concat([votes(self.name, known, given), unasked(self.name, known, subjects, self.thoughts)])
 
     def _known(self, subjects: pl.DataFrame) -> pl.DataFrame:
-        ended = [answer(text, self.thoughts) is not None for text in subjects["text"]]
+        ended = [answer_shown(text, self.thoughts) is not None for text in subjects["text"]]
         return referenced(subjects.filter(pl.Series(ended, dtype=pl.Boolean)))
 
     def _question(self, chat: Chat, text: str, reference: str) -> Chat:
@@ -239,7 +239,7 @@ def reflected(group: Sequence[Sequence[float]], bare: Sequence[float]) -> list[V
         return [Verdict("error", None, "an empty reference")] * len(group)
     with np.errstate(invalid="ignore"):  # infinities make no score
         apart = np.std(group, axis=0)
-        weights = apart if np.sum(apart) > NOISE * len(bare) else np.ones(len(bare))
+        weights = apart if np.sum(apart) > LOGPROB_NOISE * len(bare) else np.ones(len(bare))
         scores = (np.array(group) - bare) @ (weights / weights.sum())
     return [Verdict("ok", score, None) if math.isfinite(score) else ERROR for score in scores.tolist()]
 

@@ -14,22 +14,22 @@ from flywheel.protocols import Asked
 from flywheel.store.ids import content_id
 from flywheel.store.schema import COMPARISONS, Chat
 from flywheel.text.thoughts import THOUGHTS, Markers, after_thought
-from judges.models.comparisons import Measure, Policy, rated, said
+from judges.models.comparisons import Measure, Policy, rated, replies_by_vote
 from judges.models.prompts import check_slots, conversation, fill, titled, wording
-from judges.models.shown import shown
+from judges.models.shown import shown_answers
 from judges.models.verdicts import NOUN
 from judges.models.words import undressed
 from judges.verdict import last
 
 LABELS = string.ascii_uppercase
 FRILLS = re.compile(rf"['()\[\]]|\b(?i:{NOUN})\b")
-MARK = re.compile(r"(?i:ranking)\W*:")
+RANKING_MARK = re.compile(r"(?i:ranking)\W*:")
 CHAIN = re.compile(r"\b[A-Z](?:[ \t]*(?:>+|<+|=+|≻)[ \t]*[A-Z]\b)+")
 LIST = re.compile(r"\s*[A-Z](?:[ \t]*(?:>+|<+|=+|≻|[,;])[ \t]*[A-Z]\b)+")
 OTHER = re.compile(r"[ \t]*(?:[<>=≈≻/|]|or\b[^\n]*\b[A-Z]\b)")
 NUMBERED = re.compile(r"^[ \t]*\d+[.:]?[ \t]*([A-Z])\b", re.M)
-ALONE = re.compile(NUMBERED.pattern + r"\W*?$", re.M)
-LABEL = re.compile(r"(=?)[ \t]*\b([A-Z])\b")
+NUMBERED_ALONE = re.compile(NUMBERED.pattern + r"\W*?$", re.M)
+RANKED_LABEL = re.compile(r"(=?)[ \t]*\b([A-Z])\b")
 
 
 class Listing(NamedTuple):
@@ -68,7 +68,7 @@ class Listwise:
 
     def ask(self, subjects: pl.DataFrame) -> list[Chat]:
         """Two questions for each prompt and shuffle. Raises RecipeError for more answers than there are letters."""
-        subjects = shown(subjects, self.thoughts)
+        subjects = shown_answers(subjects, self.thoughts)
         asked, texts = subjects["chat"].to_list(), subjects["text"].to_list()
         return [
             self._question(asked[listing.rows[0]], [texts[row] for row in listing.rows])
@@ -77,8 +77,13 @@ class Listwise:
 
     def read(self, subjects: pl.DataFrame, replies: pl.DataFrame | None) -> pl.DataFrame:
         """COMPARISONS."""
-        subjects = shown(subjects, self.thoughts)
-        ids, words, judge, votes = subjects["generation"].to_list(), said(replies), self.name, self.model.sampling.n
+        subjects = shown_answers(subjects, self.thoughts)
+        ids, words, judge, votes = (
+            subjects["generation"].to_list(),
+            replies_by_vote(replies),
+            self.name,
+            self.model.sampling.n,
+        )
         rows = []
         for at, (order, shuffle) in enumerate(self._listings(subjects)):
             for vote in range(votes):
@@ -90,7 +95,7 @@ class Listwise:
         return pl.DataFrame(rows, schema=COMPARISONS, orient="row")
 
     def rate(self, subjects: pl.DataFrame, comparisons: pl.DataFrame) -> pl.DataFrame:
-        """VOTES: the share of its battles that an answer wins, or its rating."""
+        """VOTES: the share of its comparisons that an answer wins, or its rating."""
         return rated(self.name, self.policy, self.measure, subjects, comparisons, self.thoughts)
 
     def _listings(self, subjects: pl.DataFrame) -> Iterator[Listing]:
@@ -99,7 +104,7 @@ class Listwise:
             if len(rows) > len(LABELS):
                 raise RecipeError(
                     f"Listwise ranks at most {len(LABELS)} answers at once, but prompt {prompt} has {len(rows)}: "
-                    "draw fewer, or use a Duel with neighbours"
+                    "draw fewer, or use a Pairwise with neighbours"
                 )
             for shuffle in range(self.shuffles if len(rows) > 1 else 0):
                 drawn = sorted(zip(rows, generations, strict=True), key=lambda it: content_id("list", shuffle, it[1]))
@@ -145,11 +150,11 @@ def ranking(reply: str, count: int, thoughts: Markers = THOUGHTS) -> list[int] |
     """
     words = after_thought(reply, thoughts)
     plain = FRILLS.sub("", undressed(words or ""))
-    *_, tail = MARK.split(plain)
+    *_, tail = RANKING_MARK.split(plain)
     marked = len(tail) < len(plain)
     chain = LIST.match(tail) if marked else _last_words(plain)
-    numbered = NUMBERED if marked else ALONE
-    steps = LABEL.findall(_falling(chain[0])) if chain else [("", label) for label in numbered.findall(tail)]
+    numbered = NUMBERED if marked else NUMBERED_ALONE
+    steps = RANKED_LABEL.findall(_falling(chain[0])) if chain else [("", label) for label in numbered.findall(tail)]
     beside = chain is not None and OTHER.match(chain.string, chain.end())
     if beside or sorted(label for _, label in steps) != list(LABELS[:count]):
         return None

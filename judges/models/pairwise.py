@@ -12,7 +12,16 @@ from flywheel.errors import RecipeError
 from flywheel.protocols import Asked
 from flywheel.store.schema import COMPARISONS, VOTES, Chat
 from flywheel.text.thoughts import THOUGHTS, Markers, after_thought
-from judges.models.comparisons import Measure, Policy, Texts, games, rated, said, texts, verdict
+from judges.models.comparisons import (
+    Measure,
+    Policy,
+    Texts,
+    games,
+    rated,
+    replies_by_vote,
+    texts,
+    verdict_after_thought,
+)
 from judges.models.prompts import check_slots, conversation, fill, titled, wording
 from judges.models.scores import read
 from judges.models.shown import ENDLESS
@@ -20,17 +29,17 @@ from judges.models.verdicts import NOUN
 from judges.models.words import undressed
 
 META = wording("meta")
-"""The wording of a Duel between judgments."""
+"""The wording of a Pairwise between judgments."""
 SLOTS = ("question", "answer_a", "answer_b")
 OTHER: dict[str, Literal["a", "b", "tie"]] = {"a": "b", "b": "a", "tie": "tie"}
-POINTS = re.compile(
+POINTS_GIVEN = re.compile(
     rf"(?i)(?<![^\W_])(?:score|rating)\s+(?:of\s+|for\s+)?(?:{NOUN}\s+)?(?P<slot>[ab])(?![^\W_])[\s)\]]*(?:[:=|]|is\b)?"
 )
 MOST = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Duel:
+class Pairwise:
     """Which of two answers is better? A `PairJudge`: an answer's score comes from all comparisons of the iteration.
 
     The model is asked `model.sampling.n` times in each order. A reply without a verdict is none, not a tie.
@@ -39,9 +48,10 @@ class Duel:
     "rating". There `hide="Score:"` keeps the meta-judge from following scores, which in the paper it does ever more.
     """
 
+    known_as: ClassVar = ("Duel",)
     version: ClassVar[int] = 2  # reads operators, ties and more forms, and no thoughts
     model: Asked
-    template: str = wording("duel")
+    template: str = wording("pairwise")
     policy: Policy = "consistent"
     measure: Measure = "wins"
     neighbours: int | None = None  # an answer meets so many others on either side of it in a circle; None: all others
@@ -63,33 +73,34 @@ class Duel:
 
     def read(self, subjects: pl.DataFrame, replies: pl.DataFrame | None) -> pl.DataFrame:
         """COMPARISONS."""
-        ids, words, judge, rows = subjects["generation"].to_list(), said(replies), self.name, []
+        ids, words, judge, rows = subjects["generation"].to_list(), replies_by_vote(replies), self.name, []
         for at, game in enumerate(games(subjects, texts(subjects, self.thoughts), self.neighbours)):
             for vote in range(self.model.sampling.n):
                 text, trace = words.get((at, vote), (None, None))
-                slot = None if text is None else verdict(text, self.thoughts)
+                slot = None if text is None else verdict_after_thought(text, self.thoughts)
                 won = OTHER[slot] if slot and game.order == "ba" else slot
                 status = "refused" if text is None else "ok" if won else "unparsable"
                 rows.append((ids[game.a], ids[game.b], game.order, judge, vote, won, status, trace))
         return pl.DataFrame(rows, schema=COMPARISONS, orient="row")
 
     def rate(self, subjects: pl.DataFrame, comparisons: pl.DataFrame) -> pl.DataFrame:
-        """VOTES: the share of its battles that an answer wins, or its rating."""
+        """VOTES: the share of its comparisons that an answer wins, or its rating."""
         return rated(self.name, self.policy, self.measure, subjects, comparisons, self.thoughts)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoredDuel:
+class PairwiseScored:
     """Points from 1 to 10 for each of two answers that are seen together (Arena Learning, Luo et al. 2024).
 
     A vote on an answer is what it got in one reply; so its score is the mean over both orders and all that it met.
     """
 
+    known_as: ClassVar = ("ScoredDuel",)
     version: ClassVar[int] = 2  # reads more forms, no points of another scale, and no thoughts
     model: Asked
-    template: str = wording("scored_duel")
-    neighbours: int | None = None  # as in Duel
-    thoughts: Markers = THOUGHTS  # as in Duel
+    template: str = wording("pairwise_scored")
+    neighbours: int | None = None  # as in Pairwise
+    thoughts: Markers = THOUGHTS  # as in Pairwise
 
     def __post_init__(self) -> None:
         _check(self.template, self.neighbours)
@@ -110,7 +121,7 @@ class ScoredDuel:
 
     def read(self, subjects: pl.DataFrame, replies: pl.DataFrame | None) -> pl.DataFrame:
         """VOTES: two from each reply, without a score if it does not give points to both."""
-        ids, words, judge = subjects["generation"].to_list(), said(replies), self.name
+        ids, words, judge = subjects["generation"].to_list(), replies_by_vote(replies), self.name
         rows: list[tuple[object, ...]] = []
         votes, shown = Counter[str](), texts(subjects, self.thoughts)
         for at, game in enumerate(games(subjects, shown, self.neighbours)):
@@ -133,7 +144,7 @@ def points(reply: str, thoughts: Markers = THOUGHTS) -> tuple[float, float] | No
     """The last points that a reply gives to A and to B, from 1 to 10; None unless it gives them to both."""
     words, given = after_thought(reply, thoughts), {"a": 0.0, "b": 0.0}
     words = undressed(words or "")
-    for place in POINTS.finditer(words):
+    for place in POINTS_GIVEN.finditer(words):
         if said := read(words, place.end()):  # with a comma it could be two numbers
             known = said.value is not None and said.of in (None, MOST) and "," not in said.told
             given[place["slot"].lower()] = said.value or 0.0 if known else 0.0

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.errors import RecipeError
-from flywheel.identity import describe
+from flywheel.identity import describe, names
 from flywheel.store.ids import content_id
 from flywheel.store.schema import Chat
 
@@ -38,11 +38,14 @@ def check_slots(template: str, *slots: str) -> None:
 def fill(template: str, **slots: str) -> str:
     """The template with each `{slot}` replaced by its text. Other words in braces stay. Raises RecipeError as above."""
     check_slots(template, *slots)
-    texts = {"mark": content_id("mark", template, slots)[:8], **{slot: plain(text) for slot, text in slots.items()}}
+    texts = {
+        "mark": content_id("mark", template, slots)[:8],
+        **{slot: without_marks(text) for slot, text in slots.items()},
+    }
     return SLOT.sub(lambda slot: texts.get(slot[1], slot[0]), template)
 
 
-def plain(text: str) -> str:
+def without_marks(text: str) -> str:
     """The text, whose marks of turns are no marks any more."""
     return TURN.sub(r"\g<0> ", text)
 
@@ -55,5 +58,5 @@ def conversation(chat: Chat) -> str:
 
 
 def titled(judge: Any) -> str:
-    """A judge's name: its type and a hash of all its fields, wording, model and sampling among them."""
-    return f"{type(judge).__name__}#{content_id(describe(judge))[:8]}"
+    """A judge's name: the oldest of its type, and a hash of all fields, wording, model and sampling among them."""
+    return f"{names(type(judge))[0]}#{content_id(describe(judge))[:8]}"

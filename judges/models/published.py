@@ -1,14 +1,14 @@
 """Judges that ask and reply in the forms of published ones, so that their replies and these can be read alike.
 
 The wordings are ours, what is compatible is the form: whether reasons come first, which labels, which scale. Each is a
-Rubric or a Duel with a template of its own; `dataclasses.replace` changes whatever else is wanted.
+Rubric or a Pairwise with a template of its own; `dataclasses.replace` changes whatever else is wanted.
 """
 
 from typing import Literal, get_args
 
 from flywheel.errors import RecipeError
 from flywheel.protocols import Asked
-from judges.models.pairwise import Duel
+from judges.models.pairwise import Pairwise
 from judges.models.prompts import wording
 from judges.models.rubric import Rubric
 
@@ -28,22 +28,22 @@ def mt_bench(model: Asked) -> Rubric:
     return Rubric(model=model, template=wording("mt_bench"), low=1, high=10, pattern=DOUBLE)
 
 
-def mt_bench_pair(model: Asked) -> Duel:
+def mt_bench_pair(model: Asked) -> Pairwise:
     """MT-bench, pairs (Zheng et al. 2023): reasons, then `[[A]]`, `[[B]]`, or `[[C]]` for a tie."""
-    return Duel(model=model, template=wording("mt_bench_pair"))
+    return Pairwise(model=model, template=wording("mt_bench_pair"))
 
 
-def arena_hard(model: Asked) -> Duel:
+def arena_hard(model: Asked) -> Pairwise:
     """Arena-Hard (Li et al. 2024): the judge's own answer, reasons, then one of five labels, such as `[[A>>B]]`.
 
     Much better counts as better. JudgeBench (Tan et al. 2024) asks most of its judges so.
     """
-    return Duel(model=model, template=wording("arena_hard"))
+    return Pairwise(model=model, template=wording("arena_hard"))
 
 
-def judgebench(model: Asked) -> Duel:
+def judgebench(model: Asked) -> Pairwise:
     """JudgeBench's plain judge (Tan et al. 2024, after LLMBar, Zeng et al. 2023): only `Output (a)` or `Output (b)`."""
-    return Duel(model=model, template=wording("judgebench"))
+    return Pairwise(model=model, template=wording("judgebench"))
 
 
 def prometheus(model: Asked, criteria: tuple[str, ...] = SUPPORTED) -> Rubric:
@@ -51,9 +51,9 @@ def prometheus(model: Asked, criteria: tuple[str, ...] = SUPPORTED) -> Rubric:
     return Rubric(model=model, template=wording("prometheus"), criteria=criteria, low=1, high=5)
 
 
-def prometheus_pair(model: Asked) -> Duel:
+def prometheus_pair(model: Asked) -> Pairwise:
     """Prometheus 2 (Kim et al. 2024), pairs: feedback, then `[RESULT] A`. It knows no tie."""
-    return Duel(model=model, template=wording("prometheus_pair"))
+    return Pairwise(model=model, template=wording("prometheus_pair"))
 
 
 def ultrafeedback(model: Asked) -> Rubric:

@@ -13,9 +13,9 @@ from flywheel.errors import RecipeError
 from flywheel.protocols import BASE, POLICY, Asked, Verdict
 from flywheel.store.schema import Chat
 from flywheel.text.thoughts import THOUGHTS, Markers
-from judges.models.prompts import plain, titled
+from judges.models.prompts import titled, without_marks
 from judges.models.rubric import REFUSED
-from judges.models.shown import answers, shown, unasked
+from judges.models.shown import answer_chats, shown_answers, unasked
 from judges.verdict import votes
 
 
@@ -41,13 +41,13 @@ class RewardModel:
 
     def ask(self, subjects: pl.DataFrame) -> list[Chat]:
         """Each chat with its answer, in which marks of turns are only text."""
-        known = shown(subjects, self.thoughts)
-        return answers(known.with_columns(text=pl.Series(map(plain, known["text"]), dtype=pl.String)))
+        known = shown_answers(subjects, self.thoughts)
+        return answer_chats(known.with_columns(text=pl.Series(map(without_marks, known["text"]), dtype=pl.String)))
 
     def read(self, subjects: pl.DataFrame, replies: pl.DataFrame | None) -> pl.DataFrame:
         """VOTES on SUBJECTS."""
         assert replies is not None, "a RewardModel is asked"
-        given, known = dict(replies.select("chat", "logprob").iter_rows()), shown(subjects, self.thoughts)
+        given, known = dict(replies.select("chat", "logprob").iter_rows()), shown_answers(subjects, self.thoughts)
         said = votes(self.name, known, (_verdict(given.get(place)) for place in range(len(known))))
         return pl.concat([said, unasked(self.name, known, subjects, self.thoughts)])
 

@@ -13,8 +13,8 @@ from flywheel.protocols import Asked, Sampling, Verdict
 from flywheel.store.schema import VOTES, Chat
 from flywheel.text.thoughts import THOUGHTS, Markers, after_thought
 from judges.models.prompts import check_slots, conversation, fill, titled, wording
-from judges.models.scores import Points, number, score
-from judges.models.shown import ENDLESS, referenced, shown, unasked
+from judges.models.scores import Points, decimal, score_of
+from judges.models.shown import ENDLESS, referenced, shown_answers, unasked
 
 REFERENCE = wording("rubric_reference")
 """For a Rubric that is shown the known answer; one without it has the status `error`."""
@@ -95,7 +95,7 @@ class Rubric:
         words = after_thought(reply, self.thoughts)
         if words is None:
             return ENDLESS
-        said = score(words) if self.pattern is None else _matched(self.pattern, words)
+        said = score_of(words) if self.pattern is None else _matched(self.pattern, words)
         if said is None:
             return Verdict("unparsable", None, "no score")
         if said.value is None or not self.low <= said.value <= self.high or said.of not in (None, self.high):
@@ -119,7 +119,7 @@ def questions(template: str, subjects: pl.DataFrame, **words: str) -> list[Chat]
 
 def answerable(template: str, subjects: pl.DataFrame, thoughts: Markers) -> pl.DataFrame:
     """SUBJECTS as they are shown, without those that lack the reference which the template shows."""
-    return shown(referenced(subjects) if "{reference}" in template else subjects, thoughts)
+    return shown_answers(referenced(subjects) if "{reference}" in template else subjects, thoughts)
 
 
 def _matched(pattern: str, words: str) -> Points | None:
@@ -129,7 +129,7 @@ def _matched(pattern: str, words: str) -> Points | None:
         return None
     told, of = " ".join(last[0].split())[:80], last.groupdict().get("of")
     try:
-        return Points(number(last["score"]), number(of) if of else None, told)
+        return Points(decimal(last["score"]), decimal(of) if of else None, told)
     except (ValueError, AttributeError):  # a group may hold no number, or nothing at all
         return Points(None, None, told)
 

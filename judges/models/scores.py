@@ -6,22 +6,22 @@ from typing import NamedTuple
 
 from judges.models.words import undressed
 
-NUMBER = r"[-+]?\d++(?:[.,]\d{1,2}(?!\d)|\.\d++)?+"
-BESIDE = r"(?:[ \t]*+(?:points?|pts?))?(?:[ \t]*+\([^()\n]{0,80}\))?[ \t]*+"
+SCORE_NUMBER = r"[-+]?\d++(?:[.,]\d{1,2}(?!\d)|\.\d++)?+"
+BETWEEN_TERMS = r"(?:[ \t]*+(?:points?|pts?))?(?:[ \t]*+\([^()\n]{0,80}\))?[ \t]*+"
 """What may stand between the terms of a sum: `1 (it is about Rome) + 1 point`."""
-OUT_OF = rf"(?:/|\(?[ \t]*+(?:out[ \t]+)?of\b)[ \t]*+(?:(?:a|the|possible|maximum|total|of)[ \t]+){{0,4}}{NUMBER}"
+OUT_OF = rf"(?:/|\(?[ \t]*+(?:out[ \t]+)?of\b)[ \t]*+(?:(?:a|the|possible|maximum|total|of)[ \t]+){{0,4}}{SCORE_NUMBER}"
 ON_SCALE = (
     r"[(,]?[ \t]*+on[ \t]+(?:a|the)[ \t]+(?:scale[ \t]+)?(?:(?:of|from)[ \t]+)?"
-    rf"(?:{NUMBER}[ \t]*+(?:to|[-–—])[ \t]*+)?{NUMBER}"
+    rf"(?:{SCORE_NUMBER}[ \t]*+(?:to|[-–—])[ \t]*+)?{SCORE_NUMBER}"
 )
 VALUE = re.compile(
-    rf"(?P<open>[\s(\[{{<]*+)(?P<sum>{NUMBER}(?:{BESIDE}[-+−]{BESIDE}{NUMBER})*)"
-    rf"(?:{BESIDE}=[ \t]*+(?P<total>{NUMBER}))?(?:[ \t]*+(?:points?|pts?|stars?)\b)?"
+    rf"(?P<open>[\s(\[{{<]*+)(?P<sum>{SCORE_NUMBER}(?:{BETWEEN_TERMS}[-+−]{BETWEEN_TERMS}{SCORE_NUMBER})*)"
+    rf"(?:{BETWEEN_TERMS}=[ \t]*+(?P<total>{SCORE_NUMBER}))?(?:[ \t]*+(?:points?|pts?|stars?)\b)?"
     rf"(?P<of>[ \t]*+{OUT_OF}(?:[ \t]*+\))?)?(?P<close>(?:[ \t]*+[)\]}}>])*)"
     rf"(?P<per>[ \t]*+{OUT_OF}(?:[ \t]*+\))?)?(?P<scale>[ \t]*+{ON_SCALE})?",
     re.I,
 )
-TERM = re.compile(rf"(?:(?P<sign>[-+−]){BESIDE})?(?P<number>{NUMBER})(?:{BESIDE}(?=[-+−])|\Z)")
+TERM = re.compile(rf"(?:(?P<sign>[-+−]){BETWEEN_TERMS})?(?P<number>{SCORE_NUMBER})(?:{BETWEEN_TERMS}(?=[-+−])|\Z)")
 AFTER = re.compile(
     r"(?i)[^\W_]|[.,:]\d|[ \t]*+(?:[%?‰½¼¾+^]|per ?cent)|[ \t]*+\([ \t]*+[\d.,]+[ \t]*+\)"
     r"|[ \t]*+(?:(?:->|[-–—−*×·~≈→=<>/:|&]|x\b|to\b|or\b|and\b|vs\b)[ \t]*+)*[-\[]?\d"
@@ -31,7 +31,7 @@ AFTER = re.compile(
     re.M,
 )
 """What makes another thing of the number before it: 4,000, 4th, 4%, 3-4, 4 or 5, 4 1/2, 4 if."""
-ANNOUNCED = re.compile(
+ANNOUNCED_SCORE = re.compile(
     r"(?i)(?<![^\W_])(?:score|rating|grade)(?:\s*\((?P<note>[^()\n]{0,40})\))?(?:[ \t]*+/[ \t]*+(?P<out>\d+))?"
     r"(?:(?P<formal>[\s)\]]*+(?:[:：=|→>]|[-–—](?=\s)))|(?P<head>[ \t]*+\n)"
     r"|[ \t]+(?:(?:of|for)[ \t]+(?:this|the)[ \t]+\w+[ \t]+)?"
@@ -47,7 +47,7 @@ BOXED = re.compile(r"[\s$\\\[(]*\\boxed\s*\{([^{}]*)\}[\s$\\\]).]*")
 LIMIT = frozenset(
     ("maximum", "max", "highest", "possible", "full", "perfect", "top", "minimum", "min", "lowest", "potential")
 )
-PLAIN = frozenset(
+PLAIN_WORDS = frozenset(
     (
         *("final", "total", "overall", "sum", "combined", "resulting", "revised", "updated", "adjusted", "corrected"),
         *(
@@ -79,7 +79,7 @@ class Points(NamedTuple):
     kind: str = "plain"  # plain | aspect | prose
 
 
-def score(reply: str) -> Points | None:
+def score_of(reply: str) -> Points | None:
     """The points of a reply, or None if it gives none.
 
     The last announced score counts. Where there are only scores of single aspects, or only ones in running text, they
@@ -98,15 +98,15 @@ def score(reply: str) -> Points | None:
 
 
 def _given(words: str) -> Iterator[Points]:
-    found = sorted([*ANNOUNCED.finditer(words), *RATED.finditer(words)], key=lambda match: match.end())
+    found = sorted([*ANNOUNCED_SCORE.finditer(words), *RATED.finditer(words)], key=lambda match: match.end())
     for match in found:
-        prose = match.re is ANNOUNCED and not any(match.group("formal", "head", "result"))
+        prose = match.re is ANNOUNCED_SCORE and not any(match.group("formal", "head", "result"))
         kind = "plain" if match.re is RATED else _kind(words, match)
         kind = "prose" if kind and prose else kind
         points = read(words, match.end(), announced=not prose) if kind else None
         if points is None or kind is None:
             continue
-        scale = _scale(match) if match.re is ANNOUNCED else None
+        scale = _scale(match) if match.re is ANNOUNCED_SCORE else None
         if scale is not None and points.of not in (None, scale):
             points = points._replace(value=None)
         yield points._replace(kind=kind, of=scale if points.of is None else points.of)
@@ -120,7 +120,7 @@ def _kind(words: str, match: re.Match[str]) -> str | None:
     if word in LIMIT or (match["head"] is not None and not re.fullmatch(r"[\s#>|-]*\w*\s*", line)):
         return None
     aspect = re.search(r"[^\W\d_]", match["note"] or "") and _scale(match) is None
-    return "aspect" if aspect or (word and word not in PLAIN) else "plain"
+    return "aspect" if aspect or (word and word not in PLAIN_WORDS) else "plain"
 
 
 def _scale(match: re.Match[str]) -> float | None:
@@ -135,7 +135,7 @@ def read(words: str, at: int, *, announced: bool = True) -> Points | None:
     line = words[at : at + 400].lstrip()[:200].partition("\n")[0]
     if match is None or not _whole(words, match):
         return Points(None, None, line[:80]) if announced and re.search(r"\d", line) else None
-    outs = {number(re.findall(NUMBER, text)[-1]) for text in match.group("of", "per", "scale") if text}
+    outs = {decimal(re.findall(SCORE_NUMBER, text)[-1]) for text in match.group("of", "per", "scale") if text}
     value = _total(match) if len(outs) < 2 else None
     return Points(value, next(iter(outs), None), " ".join(match[0].split())[:80])
 
@@ -152,13 +152,13 @@ def _whole(words: str, match: re.Match[str]) -> bool:
 
 def _total(match: re.Match[str]) -> float | None:
     """The number, or what a sum comes to; None where that is not what is said, or is a difference without a result."""
-    terms = [(term["sign"] or "+", number(term["number"])) for term in TERM.finditer(match["sum"])]
+    terms = [(term["sign"] or "+", decimal(term["number"])) for term in TERM.finditer(match["sum"])]
     total = sum(-value if sign in "-−" else value for sign, value in terms)
     if match["total"]:
-        return total if abs(total - number(match["total"])) < 1e-9 else None
+        return total if abs(total - decimal(match["total"])) < 1e-9 else None
     return total if all(sign == "+" for sign, _ in terms) else None
 
 
-def number(text: str) -> float:
+def decimal(text: str) -> float:
     """A number with a decimal comma or point."""
     return float(text.replace(",", "."))

@@ -11,19 +11,19 @@ ENDLESS = Verdict("unparsable", None, "a thought without an end")
 WORDLESS = Verdict("error", None, "no reference")
 
 
-def answer(text: str, thoughts: Markers) -> str | None:
+def answer_shown(text: str, thoughts: Markers) -> str | None:
     """What follows the thoughts of a text, without the lines between; None where a thought has no end."""
     said = after_thought(text, thoughts)
     return said if said is None or len(said) == len(text) else said.lstrip()
 
 
-def shown(subjects: pl.DataFrame, thoughts: Markers) -> pl.DataFrame:
+def shown_answers(subjects: pl.DataFrame, thoughts: Markers) -> pl.DataFrame:
     """Those of SUBJECTS that have an answer; their `text` is that answer."""
-    texts = [answer(text, thoughts) for text in subjects["text"]]
+    texts = [answer_shown(text, thoughts) for text in subjects["text"]]
     return subjects.with_columns(text=pl.Series(texts, dtype=pl.String)).filter(pl.col("text").is_not_null())
 
 
-def answers(subjects: pl.DataFrame) -> list[Chat]:
+def answer_chats(subjects: pl.DataFrame) -> list[Chat]:
     """The chat of each of SUBJECTS with its answer as the last message."""
     return [[*chat, assistant(text)] for chat, text in subjects.select("chat", "text").iter_rows()]
 
@@ -41,4 +41,6 @@ def referenced(subjects: pl.DataFrame) -> pl.DataFrame:
 def unasked(judge: str, asked: pl.DataFrame, subjects: pl.DataFrame, thoughts: Markers) -> pl.DataFrame:
     """VOTES on those of SUBJECTS that are not among the `asked` ones: why nobody was asked about them."""
     others = subjects.join(asked, on="generation", how="anti", maintain_order="left")
-    return votes(judge, others, (ENDLESS if answer(text, thoughts) is None else WORDLESS for text in others["text"]))
+    return votes(
+        judge, others, (ENDLESS if answer_shown(text, thoughts) is None else WORDLESS for text in others["text"])
+    )

@@ -7,11 +7,11 @@ from typing import Literal
 from judges.models.words import undressed
 
 Won = Literal["a", "b", "tie"]
-Said = Literal["a", "b", "tie", "?"]
+SaidWinner = Literal["a", "b", "tie", "?"]
 """`?` is a word about the answers that does not tell the better one: no verdict, and none before it counts."""
 
 NOUN = r"(?:answer|response|assistant|model|output|option|candidate|judge?ment|completion|solution|reply|system)"
-ANNOUNCED = re.compile(
+ANNOUNCED_VERDICT = re.compile(
     r"(?i)(?<![^\W_])(?<!\bif the )(?<!\bif my )(?:verdict|winner|final\s+(?:decision|judge?ment))"
     r"(?:[ \t]*\([^()\n]{0,30}\))?"
     r"(?:[\s)\]]*+(?:is\b|was\b|[:：=|→–—-])[ \t]*:?"
@@ -19,14 +19,14 @@ ANNOUNCED = re.compile(
     r"|\[result\][ \t]*:?|\[result[ \t]*:",
     re.M,
 )
-LABEL = re.compile(r"\[\[([^\[\]\n]{1,60})\]\](?P<if>\s*(?:if|when)\b)?")
+BRACKETED_LABEL = re.compile(r"\[\[([^\[\]\n]{1,60})\]\](?P<if>\s*(?:if|when)\b)?")
 FINAL = re.compile(r"(?i)\bfinal\s+(?:verdict|decision|judge?ment|label)\b[^\n]*\Z")
 CUT = re.compile(r"\[\[[^\[\]\n]{0,60}\]?\s*\Z")
 LEAD = re.compile(
     r"(?i)[\s([{<:.-]*(?:that\s+)?(?:(?:it(?:'s|\s+is)|this\s+is|there\s+is|i\s+(?:choose|pick|prefer|select))\s+)?"
     rf"(?:the\s+(?:better|best|winning|preferred)\s+(?:{NOUN}\s+)?is\s+)?"
 )
-SLOT = re.compile(
+ANSWER_SLOT = re.compile(
     rf"(?:(?i:(?:the\s+)?{NOUN})\s*\(?(?P<named>[abAB12])\)?|\(?(?P<bare>[abAB])\)?)(?![^\W_])(?i:'s(?:\s+{NOUN})?)?"
 )
 SIGN = re.compile(r"(?i)\s*([<>=≈~≃≡≻≺≫≪!≠≥≤→/|&,+-]+|(?:vs|versus|or|and)\b\.?)\s*")
@@ -52,7 +52,7 @@ BETTER = re.compile(
 EVEN = re.compile(r"(?i)\s*(?:is\s+)?(?:equals?(?:\s+to)?|tie[sd]?\s+with|on\s+(?:a\s+)?par)\b")
 
 
-def verdict(reply: str) -> Won | None:
+def read_verdict(reply: str) -> Won | None:
     """What a reply says; None where it says nothing, or what can be understood in two ways.
 
     The last `Verdict: A` counts. Labels such as `[[A]]` and `[[A>>B]]` must agree with each other, unless the last one
@@ -68,22 +68,26 @@ def verdict(reply: str) -> Won | None:
     return _clear(label) if said == label or (said == "?" and place < at) else None
 
 
-def _clear(said: Said) -> Won | None:
+def _clear(said: SaidWinner) -> Won | None:
     return None if said == "?" else said
 
 
-def _told(words: str) -> Iterator[tuple[Said, int]]:
+def _told(words: str) -> Iterator[tuple[SaidWinner, int]]:
     """What is said after each `Verdict:`, and where; a label that stands there speaks for itself."""
-    for found in ANNOUNCED.finditer(words):
+    for found in ANNOUNCED_VERDICT.finditer(words):
         line = words[found.end() : found.end() + 400].lstrip()[:200].partition("\n")[0]
         said = understood(line.partition("[[")[0])
         if said is not None:
             yield said, found.start()
 
 
-def _label(words: str) -> tuple[Said | None, int]:
+def _label(words: str) -> tuple[SaidWinner | None, int]:
     """What the labels in double brackets come to, and where the last one is."""
-    found = [(label, "?" if label["if"] else said) for label in LABEL.finditer(words) if (said := understood(label[1]))]
+    found = [
+        (label, "?" if label["if"] else said)
+        for label in BRACKETED_LABEL.finditer(words)
+        if (said := understood(label[1]))
+    ]
     if not found:
         return None, 0
     label, last = found[-1]
@@ -93,20 +97,20 @@ def _label(words: str) -> tuple[Said | None, int]:
 
 def _bare(words: str) -> Won | None:
     """A reply that only names an answer, such as `Output (a)`; a letter alone could be one of the question's own."""
-    slot = SLOT.fullmatch(words.strip().rstrip(".!"))
+    slot = ANSWER_SLOT.fullmatch(words.strip().rstrip(".!"))
     return _slot(slot) if slot and slot["named"] else None
 
 
-def understood(text: str) -> Said | None:
+def understood(text: str) -> SaidWinner | None:
     """What a verdict's own words say; None if they are about no answer."""
     text = LEAD.sub("", text, count=1)
     if tie := TIE.match(text):
         return "?" if CONTRARY.search(text, tie.end()) else "tie"
-    slot = SLOT.match(text)
+    slot = ANSWER_SLOT.match(text)
     if slot is None:
         return "?" if BOTH.search(text) else None
     sign = SIGN.match(text, slot.end())
-    other = SLOT.match(text, sign.end()) if sign else None
+    other = ANSWER_SLOT.match(text, sign.end()) if sign else None
     if sign and other and (other["named"] or other["bare"].isupper() or text[slot.start() :][:1].islower()):
         return _between(_slot(slot), sign[1], _slot(other), text[other.end() :])
     letter = slot["bare"]
@@ -119,7 +123,7 @@ def _slot(found: re.Match[str]) -> Literal["a", "b"]:
     return "a" if (found["named"] or found["bare"]) in "aA1" else "b"
 
 
-def _between(first: Won, sign: str, second: Won, rest: str) -> Said:
+def _between(first: Won, sign: str, second: Won, rest: str) -> SaidWinner:
     """What an operator between two answers says."""
     won = next((sides for pattern, sides in SIGNS.items() if re.fullmatch(pattern, sign)), None)
     if first == second:
@@ -134,7 +138,7 @@ def _between(first: Won, sign: str, second: Won, rest: str) -> Said:
     return {"a": first, "b": second, "tie": "tie"}[won[0]]
 
 
-def _alone(slot: Literal["a", "b"], rest: str) -> Said:
+def _alone(slot: Literal["a", "b"], rest: str) -> SaidWinner:
     """What is said after the name of one answer."""
     if OPEN.match(rest):
         return "?"

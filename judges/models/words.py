@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-TOLD = re.compile(r"(?i)verdict|winner|decision|preference|preferred|choice|better|score|rating|grade|ranking")
+TELLING_KEYS = re.compile(r"(?i)verdict|winner|decision|preference|preferred|choice|better|score|rating|grade|ranking")
 """In the keys of what an object of JSON tells; the others hold reasons."""
 CHOSEN = re.compile(r"(?i)winner|decision|preference|preferred|choice|better")
 """Keys that tell a verdict by another word."""
@@ -63,6 +63,6 @@ def _lines(value: Any, path: str) -> Iterator[str]:
         name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", key)
         if isinstance(item, dict):
             yield from _lines(item, f"{path}{name} ")
-        elif TOLD.search(key):
+        elif TELLING_KEYS.search(key):
             shown = f"[{', '.join(map(str, item))}]" if isinstance(item, list) else str(item)
             yield f"{path}{'verdict' if CHOSEN.search(key) else name}: {shown}"

@@ -13,7 +13,7 @@ from flywheel.errors import RecipeError
 from flywheel.protocols import Verdict
 from flywheel.text.thoughts import THOUGHTS, Markers, after_thought
 from judges.rules.numerals import last_number, one_number, spelled
-from judges.rules.plain import announced, plain, trimmed
+from judges.rules.plain import announced, plain_answer, trimmed
 from judges.verdict import ENDLESS, Rule
 
 
@@ -45,7 +45,7 @@ class Exact(Rule):
         if answer is None or not answer.strip():
             return Verdict("unparsable", None, "no answer")
         right = self._normal(reference if gold is None else gold)
-        read = self._normal(answer), self._normal(plain(answer) if self.ignore_punctuation else answer)
+        read = self._normal(answer), self._normal(plain_answer(answer) if self.ignore_punctuation else answer)
         return Verdict("ok", float(right in read), right if right in read else read[1])
 
     def _normal(self, text: str) -> str:

@@ -11,9 +11,9 @@ from flywheel.errors import RecipeError
 from flywheel.protocols import Subject, Verdict
 from flywheel.text.thoughts import THOUGHTS, Markers, after_thought
 from judges.rules.format import blocks
-from judges.sandbox.checker import Item
+from judges.sandbox.checker import ProgramItem
 from judges.sandbox.confine import Limits
-from judges.sandbox.run import Isolation, grade
+from judges.sandbox.run import Isolation, grade_programs
 from judges.verdict import ENDLESS, Rule
 
 PYTHON = ("python", "python3", "py")
@@ -22,7 +22,7 @@ CALLED = re.compile(r"(\w+)\s*\(")
 
 
 class Tests(NamedTuple):
-    """What a problem asks of a program: see `Item`."""
+    """What a problem asks of a program: see `ProgramItem`."""
 
     given: str
     tests: str
@@ -59,12 +59,12 @@ class UnitTests(Rule):
     def verdicts(self, rows: Sequence[Subject]) -> list[Verdict]:
         """All at once. Raises EngineMissing if this machine cannot isolate code as it should."""
         found = [self._item(*row) for row in rows]
-        items = list(dict.fromkeys(one for one in found if isinstance(one, Item)))  # many answers are the same
+        items = list(dict.fromkeys(one for one in found if isinstance(one, ProgramItem)))  # many answers are the same
         limits = Limits(seconds=self.timeout, memory=self.memory << 20)
-        graded = dict(zip(items, grade(items, limits, self.isolation), strict=True))
-        return [graded[one] if isinstance(one, Item) else one for one in found]
+        graded = dict(zip(items, grade_programs(items, limits, self.isolation), strict=True))
+        return [graded[one] if isinstance(one, ProgramItem) else one for one in found]
 
-    def _item(self, text: str, reference: str | None, meta: str | None) -> Item | Verdict:
+    def _item(self, text: str, reference: str | None, meta: str | None) -> ProgramItem | Verdict:
         """What to run, or the verdict where there is nothing to run."""
         try:
             tests = _tests(reference, meta)
@@ -78,7 +78,7 @@ class UnitTests(Rule):
         code, sure = _program(said, called)
         # A whole function stands beside the given half of it, which it replaces; anything else continues it.
         given = tests.given + "\n" if called.intersection(DEFINED.findall(code)) else tests.given
-        return Item(given, code, tests.tests, tests.entry, sure)
+        return ProgramItem(given, code, tests.tests, tests.entry, sure)
 
 
 def _tests(reference: str | None, meta: str | None) -> Tests:

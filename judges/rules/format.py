@@ -12,10 +12,10 @@ from typing import Any, ClassVar, NoReturn
 from flywheel.errors import EngineMissing, RecipeError
 from flywheel.protocols import Verdict
 from flywheel.text.thoughts import THOUGHTS, Markers, after_thought
-from judges.rules.options import chosen
+from judges.rules.options import chosen_option
 from judges.verdict import ENDLESS, Rule, last
 
-SHOWN = 200
+FORM_CHARACTERS = 200
 """Characters of a detail."""
 FENCE = re.compile(r"(?P<indent>[\s>]*(?:(?:[-*+]|\d+[.)])\s+)?)(?P<fence>`{3,}|~{3,})\s*(?P<language>\w*)[^`]*")
 QUOTED = " \t>"
@@ -48,12 +48,14 @@ class Regex(Rule):
             return ENDLESS
         match = last(re.compile(self.pattern), said)
         if self.group is None:
-            return Verdict("ok", float(match is not None), match and match[0][:SHOWN])
+            return Verdict("ok", float(match is not None), match and match[0][:FORM_CHARACTERS])
         if reference is None:
             return Verdict("error", None, "no reference")
         if match is None or match[self.group] is None:
             return Verdict("unparsable", None, "no match")
-        return Verdict("ok", float(match[self.group].strip() == reference.strip()), match[self.group].strip()[:SHOWN])
+        return Verdict(
+            "ok", float(match[self.group].strip() == reference.strip()), match[self.group].strip()[:FORM_CHARACTERS]
+        )
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Choice(Rule):
             return Verdict("error", None, "no reference")
         if (said := after_thought(text, self.thoughts)) is None:
             return ENDLESS
-        gold, option = chosen(reference, self.options), chosen(said, self.options)
+        gold, option = chosen_option(reference, self.options), chosen_option(said, self.options)
         if gold is None:
             return Verdict("error", None, f"none of {self.options} in the reference {reference[:80]!r}")
         return Verdict("ok", float(option == gold), option) if option else Verdict("unparsable", None, "no option")
@@ -106,7 +108,7 @@ class JsonSchema(Rule):
         try:
             schema = json.loads(meta or "")["schema"] if self.schema is None else self.schema
         except (KeyError, TypeError, ValueError) as error:
-            return Verdict("error", None, f"no schema in meta: {error!r}"[:SHOWN])
+            return Verdict("error", None, f"no schema in meta: {error!r}"[:FORM_CHARACTERS])
         if (said := after_thought(text, self.thoughts)) is None:
             return ENDLESS
         try:
@@ -118,7 +120,7 @@ class JsonSchema(Rule):
         except EngineMissing:
             raise
         except Exception as error:  # the schema's: a wrong one, a reference that leads nowhere
-            return Verdict("error", None, f"the schema cannot be used: {error}"[:SHOWN])
+            return Verdict("error", None, f"the schema cannot be used: {error}"[:FORM_CHARACTERS])
         return Verdict("ok", float(problem is None), problem)
 
 
@@ -184,4 +186,4 @@ def _misfit(value: Any, schema: Mapping[str, Any]) -> str | None:
     kind.check_schema(dict(schema))
     # With a registry of its own it never fetches a schema from the network.
     misfit = best_match(kind(dict(schema), registry=Registry()).iter_errors(value))
-    return None if misfit is None else f"{misfit.json_path}: {misfit.message}"[:SHOWN]
+    return None if misfit is None else f"{misfit.json_path}: {misfit.message}"[:FORM_CHARACTERS]

@@ -10,7 +10,7 @@ from fractions import Fraction
 from itertools import islice
 from typing import NamedTuple
 
-from judges.rules.math.notation import VULGAR, plain, tidy
+from judges.rules.math.notation import VULGAR, as_typed, tidy
 
 SIZE = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?|[0-9]+(?:\.[0-9]+)?|\.[0-9]+)"
 NUMBER = re.compile(
@@ -19,7 +19,7 @@ NUMBER = re.compile(
     r"(?:(?P<whole>[0-9]{1,3}(?:,[0-9]{3}){1,3}|[0-9]{1,9})\s+(?P<top>[0-9]{1,9})\s?/\s?(?P<below>[0-9]{1,9})(?!\.?[0-9]|/)"
     r"|(?P<body>\.?[0-9](?:[0-9]|[.,:](?=[0-9])|\s?/\s?(?=[0-9])|[eE](?=[-+]?[0-9]{1,3}(?![\w.]*\w))|(?<=[eE])[-+])*))"
 )
-PLAIN = re.compile(rf"(?P<size>{SIZE})(?:[eE](?P<power>[-+]?[0-9]{{1,3}}))?")
+PLAIN_NUMERAL = re.compile(rf"(?P<size>{SIZE})(?:[eE](?P<power>[-+]?[0-9]{{1,3}}))?")
 RATIO = re.compile(rf"(?P<size>{SIZE})\s?/\s?(?P<under>[0-9]+)")
 LIST = re.compile(r"[0-9]{1,2}(?:,[0-9]{1,2}){2,}")
 INSIDE = re.compile(r"(?:√|sqrt|frac|[\^_]|[}\]]\{)\s*[{(]?-?$")
@@ -29,10 +29,10 @@ PERCENT = re.compile(r"\s*(?:%|per\s?cent\b)")
 EITHER = re.compile(r"\W*\b(?:or|to)\b(?:\s+(?:maybe|perhaps|possibly|even))?\W*|\s?[-–±]\s?")
 DIGIT = re.compile(rf"[\d{''.join(VULGAR)}]")
 LAST_DIGIT = re.compile(rf"(?s).*[\d{''.join(VULGAR)}]")
-LONGEST = 100
+LONGEST_NUMBER = 100
 """Characters of the longest number that is read: a longer one is no answer, and would only cost time and space."""
 
-AROUND = 4 * LONGEST
+AROUND = 4 * LONGEST_NUMBER
 
 
 class Number(NamedTuple):
@@ -43,7 +43,7 @@ class Number(NamedTuple):
     percent: bool = False
 
 
-class Found(NamedTuple):
+class FoundNumber(NamedTuple):
     """A number in a text, and where it stands; None where it is not clear which it is."""
 
     start: int
@@ -51,16 +51,16 @@ class Found(NamedTuple):
     number: Number | None
 
 
-def numbers(text: str) -> Iterator[Found]:
-    """The numbers of a `plain` text, in order. Of a list such as 1,2,3 only the first and the last."""
+def numbers(text: str) -> Iterator[FoundNumber]:
+    """The numbers of a text `as_typed`, in order. Of a list such as 1,2,3 only the first and the last."""
     for match in NUMBER.finditer(text):
         body = match["body"] or ""
         if len(body) > 4 and LIST.fullmatch(body):
             first, final = body.partition(",")[0], body.rpartition(",")[2]
-            yield Found(match.start(), match.end("body") - len(body) + len(first), _number(match, first))
-            yield Found(match.end() - len(final), match.end(), _number(match, final, signed=False))
+            yield FoundNumber(match.start(), match.end("body") - len(body) + len(first), _number(match, first))
+            yield FoundNumber(match.end() - len(final), match.end(), _number(match, final, signed=False))
         else:
-            yield Found(match.start(), match.end(), _number(match, body))
+            yield FoundNumber(match.start(), match.end(), _number(match, body))
 
 
 def first_number(text: str) -> Fraction | None:
@@ -81,7 +81,7 @@ def one_number(text: str, last: bool) -> Fraction | None:
     return None if several else _value(found[-1:] if last else found[:1])
 
 
-def either(text: str, one: Found, other: Found) -> bool:
+def either(text: str, one: FoundNumber, other: FoundNumber) -> bool:
     """Whether two numbers that follow each other stand for one that is either, or lies between."""
     gap, before = text[one.end : other.start], text[max(0, one.start - 12) : one.start].lower().rstrip("$* ")
     if len(gap) > 30 or before.endswith("from"):  # from 5 to 6 is a change
@@ -101,13 +101,13 @@ def spelled(number: Fraction) -> str:
 
 
 def _around(text: str, last: bool) -> str:
-    """What stands around the last or the first digit of a text, `plain`: it may be megabytes."""
+    """What stands around the last or the first digit of a text `as_typed`: it may be megabytes."""
     found = LAST_DIGIT.match(text) if last else DIGIT.search(text)
     digit = found.end() if found else 0
-    return plain(tidy(text[max(0, digit - AROUND) : digit + AROUND]))
+    return as_typed(tidy(text[max(0, digit - AROUND) : digit + AROUND]))
 
 
-def _value(found: list[Found]) -> Fraction | None:
+def _value(found: list[FoundNumber]) -> Fraction | None:
     return found[0].number.value if found and found[0].number else None
 
 
@@ -125,9 +125,9 @@ def _number(match: re.Match[str], body: str, signed: bool = True) -> Number | No
 
 
 def _size(body: str) -> Fraction | None:
-    if len(body) > LONGEST:
+    if len(body) > LONGEST_NUMBER:
         return None
-    if match := PLAIN.fullmatch(body):
+    if match := PLAIN_NUMERAL.fullmatch(body):
         return Fraction(match["size"].replace(",", "")) * Fraction(10) ** int(match["power"] or 0)
     match = RATIO.fullmatch(body)
     return Fraction(match["size"].replace(",", "")) / int(match["under"]) if match and int(match["under"]) else None

@@ -16,7 +16,7 @@ VERB = r"""(?ix:(?:is|was|be|has\ to\ be|seems\ to\ be|appears\ to\ be
     \b(?!['’]?\s*n[o'’]t\b|\s+never\b|\s+neither\b))"""
 LINK = rf"""(?ix:(?:[\W_]{{1,3}}(?:to|for|of|the|this|that|question|problem|choice|option|here|then|thus|therefore|hence
     |clearly)\b){{0,6}}[\s*_`)\],]{{0,6}}(?:{VERB}|['’]s\b|[-:：=–—→>]+))"""
-ANNOUNCED = re.compile(rf"(?P<noun>{NOUN})(?P<link>{LINK})?|(?P<boxed>\\boxed)|(?P<hashes>^\#{{4}}(?!\#))", re.M)
+ANNOUNCED_OPTION = re.compile(rf"(?P<noun>{NOUN})(?P<link>{LINK})?|(?P<boxed>\\boxed)|(?P<hashes>^\#{{4}}(?!\#))", re.M)
 """What an answer follows: "the answer is", "Answer:", \\boxed, ####."""
 OF_ANOTHER = re.compile(
     r"(?i:\b(?:this|that|your|if the|whether the|any|each|every|another|no|wrong|incorrect)\s+|</)\Z"
@@ -72,7 +72,7 @@ MOST = 500
 """As many letters, and none is a choice."""
 
 
-class Found(NamedTuple):
+class FoundOption(NamedTuple):
     """A letter in a text, and where it stands."""
 
     letter: str
@@ -117,7 +117,7 @@ def patterns(options: str) -> Patterns:
     )
 
 
-def chosen(text: str, options: str) -> str | None:
+def chosen_option(text: str, options: str) -> str | None:
     """The option that a text chooses, or None."""
     announcement = _announcement(text, options)
     if announcement is None:
@@ -139,7 +139,7 @@ def chosen(text: str, options: str) -> str | None:
 def _announcement(text: str, options: str) -> tuple[str, str, bool] | None:
     """What stands before the last announcement, what follows it, and whether it ends with a verb."""
     last = None
-    for match in ANNOUNCED.finditer(text):
+    for match in ANNOUNCED_OPTION.finditer(text):
         if OF_ANOTHER.search(text[max(0, match.start() - 20) : match.start()]):
             continue
         rest = text[match.end() : match.end() + WINDOW]
@@ -170,13 +170,13 @@ def _concluded(text: str, options: str) -> str | None:
     return _only(found, text, options)
 
 
-def _concludes(text: str, found: Found) -> bool:
+def _concludes(text: str, found: FoundOption) -> bool:
     """Whether the letter is what the sentence comes to."""
     before, after = text[max(0, found.start - WINDOW) : found.start], text[found.end : found.end + WINDOW]
     return bool(re.search(rf"(?:{CUES}|[:→])(?i:\W+(?:option|choice|letter))?\W*\Z", before) or CONCLUDED.match(after))
 
 
-def _only(found: list[Found], text: str, options: str) -> str | None:
+def _only(found: list[FoundOption], text: str, options: str) -> str | None:
     """The one letter of all that were found, if no other stands beside it."""
     letters = {one.letter.upper() for one in found}
     if len(letters) != 1 or any(_paired(text, one, options) for one in found):
@@ -184,7 +184,7 @@ def _only(found: list[Found], text: str, options: str) -> str | None:
     return letters.pop()
 
 
-def _mentions(text: str, options: str) -> list[Found]:
+def _mentions(text: str, options: str) -> list[FoundOption]:
     """The options that stand out in a text and are not rejected."""
     every = [_found(match) for match in islice(patterns(options).standing_out.finditer(text), MOST)]
     if len(every) == MOST:
@@ -192,12 +192,12 @@ def _mentions(text: str, options: str) -> list[Found]:
     return [one for one in every if _is_option(text, one) and not _rejected(text, one, options)]
 
 
-def _found(match: re.Match[str]) -> Found:
+def _found(match: re.Match[str]) -> FoundOption:
     group = next(number for number, part in enumerate(match.groups(), 1) if part)
-    return Found(match[group], match.start(group), match.end(group))
+    return FoundOption(match[group], match.start(group), match.end(group))
 
 
-def _is_option(text: str, found: Found) -> bool:
+def _is_option(text: str, found: FoundOption) -> bool:
     """Whether a letter is not a word, part of a formula or of a name."""
     before, after = text[: found.start][-1:], text[found.end : found.end + WINDOW]
     if (
@@ -214,13 +214,13 @@ def _is_option(text: str, found: Found) -> bool:
     return True
 
 
-def _rejected(text: str, found: Found, options: str) -> bool:
+def _rejected(text: str, found: FoundOption, options: str) -> bool:
     """Whether the text says that it is not this one."""
     before, after = text[max(0, found.start - WINDOW) : found.start], text[found.end : found.end + WINDOW]
     return bool(patterns(options).not_before.search(before) or patterns(options).not_after.match(after))
 
 
-def _paired(text: str, found: Found, options: str) -> bool:
+def _paired(text: str, found: FoundOption, options: str) -> bool:
     """Whether another option stands beside this one, as in "A or B"."""
     before, after = text[max(0, found.start - WINDOW) : found.start], text[found.end : found.end + WINDOW]
     if patterns(options).joined_before.search(before):
@@ -231,7 +231,7 @@ def _paired(text: str, found: Found, options: str) -> bool:
     return _is_option(after, _found(other)) and not _rejected(after, _found(other), options)
 
 
-def _unsure(said: str, found: Found, options: str) -> bool:
+def _unsure(said: str, found: FoundOption, options: str) -> bool:
     """Whether an announced option is rejected, taken back, one of two, or the first of a list of all."""
     after = said[found.end :]
     if _rejected(said, found, options) or _paired(said, found, options) or TAKEN_BACK.search(after):

@@ -31,7 +31,7 @@ DEEPEST = 8
 STOP = re.compile(r"(?<![.\s])\s*[.。]\Z")
 DASHED = re.compile(r"[-_·•]\s*\.\Z")  # Morse code, a drawing
 CLOSING = re.compile(r"(?:[.,;:?…。，；：？]|(?<=[^\W\d_]{2})[!！]|(?<=[\w)\]}])\*{2,})+\Z")
-OPENING = re.compile(r"\A(?:[,;:!?…¿¡]|\.(?![\w.])|\.{2,}|=(?=\s*\w)|[-*+•]\s+(?=[^\W\d_])|#{1,6}\s+(?=\w))+")
+OPENING_MARKS = re.compile(r"\A(?:[,;:!?…¿¡]|\.(?![\w.])|\.{2,}|=(?=\s*\w)|[-*+•]\s+(?=[^\W\d_])|#{1,6}\s+(?=\w))+")
 ESCAPED = re.compile(r"\\([%$#&_])")
 RULE = re.compile(r"^[ \t]*(?:-{3,}|\*{3,}|_{3,})[ \t]*$", re.MULTILINE)
 BULLET = re.compile(r"\s*[-*+•]\s+")
@@ -39,7 +39,7 @@ BREAK = re.compile(r"\n\s*|(?<=[.!?。])[*_`]{0,3}[ \t]+(?=[\"“(*_]{0,3}[A-Z])
 FENCE = re.compile(r"(?:`{3,}\w*|~{3,}\w*)?")
 BREAKS = 100
 """Places where the friendly sentence is looked for."""
-LONGEST = 200
+LONGEST_SEARCHED = 200
 """Characters that are looked at where a pattern could take long over more."""
 SENTENCE = re.compile(r"[\s\"“(*_#]*[A-Z][^.!?\n]*?(?:[^\W\d_]+[^\w.!?\n]+){2}[^\W\d_]+[^.!?:\n]*(?P<end>[.!?:]?)")
 """A beginning that is prose: a capital, and three words."""
@@ -91,7 +91,7 @@ def _closed(before: str, answer: str) -> str:
     return head + tail + end + rest if closed else answer.rstrip().removesuffix(mark)
 
 
-def plain(answer: str, stop: bool = False) -> str:
+def plain_answer(answer: str, stop: bool = False) -> str:
     """The answer without the marks around it, and without a sentence after it; `stop`: with its own full stop."""
     return unwrapped(_alone(RULE.sub("", answer).strip()), stop)
 
@@ -115,7 +115,9 @@ def trimmed(answer: str) -> str:
     for _ in range(DEEPEST):
         if not any(map(str.isalnum, answer)):
             return answer  # it is of punctuation alone, and each mark counts
-        bare = unwrapped(OPENING.sub("", answer[:-LONGEST] + CLOSING.sub("", answer[-LONGEST:])))
+        bare = unwrapped(
+            OPENING_MARKS.sub("", answer[:-LONGEST_SEARCHED] + CLOSING.sub("", answer[-LONGEST_SEARCHED:]))
+        )
         bare = _unbracketed(bare)
         if bare == answer:
             break
@@ -137,7 +139,7 @@ def _unbracketed(answer: str) -> str:
 
 def _drawn(answer: str) -> bool:
     """Whether a full stop may be one mark of several, as in ". -." """
-    return not any(map(str.isalnum, answer)) and DASHED.search(answer[-LONGEST:]) is not None
+    return not any(map(str.isalnum, answer)) and DASHED.search(answer[-LONGEST_SEARCHED:]) is not None
 
 
 def _around(pattern: re.Pattern[str], pair: str | None, answer: str) -> re.Match[str] | None:
@@ -172,12 +174,12 @@ def _alone(answer: str) -> str:
 
 def _friendly(head: str, rest: str, cut: str) -> bool:
     """Whether `rest` is prose that leaves the answer as it is."""
-    sentence = SENTENCE.match(rest[:LONGEST])
+    sentence = SENTENCE.match(rest[:LONGEST_SEARCHED])
     if sentence is None or OTHERWISE.search(rest) or FENCE.fullmatch(head.strip()):
         return False
     if FRIENDLY.match(rest):
         return True
-    if SENTENCE.match(head[:LONGEST]):
+    if SENTENCE.match(head[:LONGEST_SEARCHED]):
         return False  # the answer is prose itself
     if cut.count("\n") == 1 and not sentence["end"]:
         return False  # it may be the next item of a list

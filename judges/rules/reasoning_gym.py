@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from flywheel.errors import EngineMissing, RecipeError
 from flywheel.protocols import Verdict
 from flywheel.text.thoughts import THOUGHTS, Markers, after_thought
-from judges.rules.plain import announced, plain
+from judges.rules.plain import announced, plain_answer
 from judges.verdict import ENDLESS, Rule
 
 Score = Callable[[str, Mapping[str, Any]], float]
@@ -44,7 +44,7 @@ class Gym(Rule):
         answer = (announced(self.after, said) or "").strip()
         if not answer:
             return Verdict("unparsable", None, "no answer")
-        return best(score, (answer, plain(answer, stop=True), plain(answer)), entry)
+        return best(score, (answer, plain_answer(answer, stop=True), plain_answer(answer)), entry)
 
 
 def best(score: Score, answers: Sequence[str], entry: Mapping[str, Any]) -> Verdict:

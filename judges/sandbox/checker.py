@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from judges.sandbox.rpc import Gone, Peer
+from judges.sandbox.rpc import Gone, Rpc
 
-SHOWN = 200
+DETAIL_CHARACTERS = 200
 """Characters of a detail."""
 PROGRAM, GIVEN, TESTS = "answer", "given", "tests"
 
 
-class Item(NamedTuple):
+class ProgramItem(NamedTuple):
     """An answer and its tests, all Python. The answer's program is `given` and then `code`.
 
     `given` comes with the problem, and the tests may use it. They call `entry` under that name and as `candidate`, or
@@ -34,11 +34,11 @@ class Item(NamedTuple):
     sure: bool
 
 
-Verdict = tuple[str, float | None, str | None]
+Checked = tuple[str, float | None, str | None]
 """Status, score and detail."""
 
 
-def load(program: str, names: list[str]) -> dict[str, Any]:
+def load_program(program: str, names: list[str]) -> dict[str, Any]:
     """Run the program as a module; those of `names` that it defines. In the answer's process."""
     module = ModuleType(PROGRAM)
     sys.modules[PROGRAM] = module
@@ -62,23 +62,32 @@ def following(iterator: Iterator[Any]) -> list[Any]:
 
 Verbs = Mapping[str, Callable[..., Any]]
 ANSWER_DOES: Verbs = {
-    **{"load": load, "call": call, "get": getattr, "set": setattr, "item": operator.getitem, "same": operator.eq},
+    **{
+        "load": load_program,
+        "call": call,
+        "get": getattr,
+        "set": setattr,
+        "item": operator.getitem,
+        "same": operator.eq,
+    },
     **{"len": len, "bool": bool, "str": str, "iter": iter, "next": following},
 }
 CHECKER_DOES: Verbs = {"call": call}
 """Functions that a test passed to the answer: nothing else of the checker's is in reach."""
 
 
-def check(item: Item, peer: Peer) -> Verdict:
-    """Run the tests against the answer at the other end of `peer`. Raises Gone when it ends."""
+def check_answer(item: ProgramItem, rpc: Rpc) -> Checked:
+    """Run the tests against the answer at the other end of `rpc`. Raises Gone when it ends."""
     try:
         tests = compile(item.tests, TESTS, "exec")
     except (SyntaxError, ValueError) as error:
-        return "error", None, f"the tests do not compile: {error}"[:SHOWN]
+        return "error", None, f"the tests do not compile: {error}"[:DETAIL_CHARACTERS]
     try:
-        found = _found(item, peer)
+        found = _found(item, rpc)
     except SyntaxError as error:
-        return ("ok", 0.0, f"SyntaxError: {error}"[:SHOWN]) if item.sure else ("unparsable", None, "no code")
+        return (
+            ("ok", 0.0, f"SyntaxError: {error}"[:DETAIL_CHARACTERS]) if item.sure else ("unparsable", None, "no code")
+        )
     except Exception as error:
         return "ok", 0.0, _said(error, item.tests)
     try:
@@ -86,19 +95,19 @@ def check(item: Item, peer: Peer) -> Verdict:
     except Gone:
         raise
     except BaseException as error:
-        if isinstance(error, ImportError) and not peer.calls:
-            return "error", None, f"the tests need what is not here: {error}"[:SHOWN]
+        if isinstance(error, ImportError) and not rpc.calls:
+            return "error", None, f"the tests need what is not here: {error}"[:DETAIL_CHARACTERS]
         return "ok", 0.0, _said(error, item.tests)
-    if not peer.calls:
+    if not rpc.calls:
         return "error", None, "the tests call nothing that the answer defines"
     return "ok", 1.0, None
 
 
-def _found(item: Item, peer: Peer) -> dict[str, Any]:
+def _found(item: ProgramItem, rpc: Rpc) -> dict[str, Any]:
     """What the tests may use of the answer."""
     names, modules = _names(item.tests)
     wanted = [item.entry] if item.entry else sorted(names)
-    found = peer.ask("load", item.given + item.code, wanted)
+    found = rpc.ask("load", item.given + item.code, wanted)
     found = {name: found[name] for name in wanted if name in found}
     if item.entry:
         return found | ({"candidate": found[item.entry]} if found else {})
@@ -132,10 +141,12 @@ def _said(error: BaseException, tests: str) -> str:
         return "processes" if error.errno == errno.EAGAIN else "output"
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == TESTS]
     line = tests.splitlines()[lines[-1] - 1].strip() if lines and lines[-1] else ""
-    return " ".join(part for part in (f"{type(error).__name__}:", str(error), line and f"in {line}") if part)[:SHOWN]
+    return " ".join(part for part in (f"{type(error).__name__}:", str(error), line and f"in {line}") if part)[
+        :DETAIL_CHARACTERS
+    ]
 
 
-def ended(why: str, code: int) -> Verdict:
+def ended(why: str, code: int) -> Checked:
     """What it means that the answer's process has ended; a code above 128 is a signal."""
     if code == 128 + signal.SIGXCPU:
         return "timeout", None, "processor time"

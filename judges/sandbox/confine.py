@@ -12,7 +12,7 @@ from judges.sandbox.namespaces import NOBODY, call
 PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 4, 38
 CAPABILITIES = 0x20080522  # _LINUX_CAPABILITY_VERSION_3
 OURS = 8
-"""Processes of the cage itself that count as the answer's."""
+"""Processes of the sandbox itself that count as the answer's."""
 
 
 class Limits(NamedTuple):

@@ -6,7 +6,7 @@ import platform
 from collections.abc import Sequence
 from pathlib import Path
 
-LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/nix/store", "/etc/ld.so.cache")
+LIBRARY_FOLDERS = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/nix/store", "/etc/ld.so.cache")
 DEVICES = ("/dev/null", "/dev/urandom")
 NOBODY = 65534
 NEW_NS, NEW_UTS, NEW_IPC, NEW_USER, NEW_PID, NEW_NET = 0x20000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000
@@ -42,7 +42,7 @@ def enter(python: Sequence[str]) -> None:
     _new_user(NEW_USER | NEW_NS | NEW_NET | NEW_IPC | NEW_UTS)
     call("mount", "none", "/", None, MS_REC | MS_PRIVATE, None)
     call("mount", "tmpfs", str(STAGE), "tmpfs", MS_NOSUID, "mode=755,size=1m")
-    for path in (*LIBRARIES, *DEVICES, *python):
+    for path in (*LIBRARY_FOLDERS, *DEVICES, *python):
         _show(Path(path))
     _inside(SCRATCH).mkdir()
     if not _inside("/tmp").exists():

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-LONGEST = 64 << 20
+LONGEST_MESSAGE = 64 << 20
 """Bytes of a message."""
 SAFE_INTEGER = 1 << 63
 SEQUENCES = (tuple, set, frozenset)
@@ -22,7 +22,7 @@ MADE = {
     **{"Fraction": "fractions", "Decimal": "decimal", "range": "builtins"},
 }
 """Types whose values travel as what makes them: the arguments that `copyreg` would pickle."""
-PLAIN = "biufcUS"
+VALUE_KINDS = "biufcUS"
 """Kinds of numpy's types that hold values, and no objects."""
 UNHEARD = (StopIteration, StopAsyncIteration)
 """Errors that would end a loop of the receiver as if nothing had happened."""
@@ -35,36 +35,36 @@ class Gone(BaseException):
 class Remote:
     """An object that lives on the other side. Never equal to anything that does not."""
 
-    def __init__(self, peer: "Peer", place: int) -> None:
-        self.__dict__.update(_peer=peer, _place=place)
+    def __init__(self, rpc: "Rpc", place: int) -> None:
+        self.__dict__.update(_rpc=rpc, _place=place)
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         """What it gives for these arguments over there."""
-        return self._peer.call(self, arguments, named)
+        return self._rpc.call(self, arguments, named)
 
     def __getattr__(self, name: str) -> Any:
-        return self._peer.ask("get", self, name)
+        return self._rpc.ask("get", self, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        self._peer.ask("set", self, name, value)
+        self._rpc.ask("set", self, name, value)
 
     def __getitem__(self, key: Any) -> Any:
-        return self._peer.ask("item", self, key)
+        return self._rpc.ask("item", self, key)
 
     def __len__(self) -> int:
-        return self._peer.ask("len", self)  # type: ignore[no-any-return]
+        return self._rpc.ask("len", self)  # type: ignore[no-any-return]
 
     def __bool__(self) -> bool:
-        return self._peer.ask("bool", self)  # type: ignore[no-any-return]
+        return self._rpc.ask("bool", self)  # type: ignore[no-any-return]
 
     def __str__(self) -> str:
-        return self._peer.ask("str", self)  # type: ignore[no-any-return]
+        return self._rpc.ask("str", self)  # type: ignore[no-any-return]
 
     def __iter__(self) -> Any:
-        return self._peer.ask("iter", self)
+        return self._rpc.ask("iter", self)
 
     def __next__(self) -> Any:
-        items = self._peer.ask("next", self)
+        items = self._rpc.ask("next", self)
         if not items:
             raise StopIteration
         return items[0]
@@ -72,12 +72,12 @@ class Remote:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Remote):
             return False
-        return self is other or self._peer.ask("same", self, other) is True
+        return self is other or self._rpc.ask("same", self, other) is True
 
     __hash__ = object.__hash__
 
 
-class Peer:
+class Rpc:
     """One end of a pair of pipes. `verbs` is what the other side may ask for."""
 
     def __init__(self, reading: int, writing: int, verbs: Mapping[str, Callable[..., Any]]) -> None:
@@ -139,14 +139,14 @@ class Peer:
                 raise Gone("ended") from error
 
     def _received(self) -> list[Any]:
-        line = self._reading.readline(LONGEST)
+        line = self._reading.readline(LONGEST_MESSAGE)
         try:
             message = json.loads(line) if line.endswith(b"\n") else None
         except (ValueError, RecursionError):
             message = None
         if isinstance(message, list) and message and isinstance(message[0], str):
             return message
-        raise Gone("output" if len(line) == LONGEST else "ended" if not line else "not a message")
+        raise Gone("output" if len(line) == LONGEST_MESSAGE else "ended" if not line else "not a message")
 
     def _encoded(self, value: Any) -> Any:
         """JSON for a value: {tag: content} for what JSON does not know."""
@@ -217,12 +217,12 @@ class Peer:
 
 def _is_array(value: Any) -> bool:
     """Whether a value is an array of numpy's that holds values, and no objects."""
-    return type(value).__name__ == "ndarray" and type(value).__module__ == "numpy" and value.dtype.kind in PLAIN
+    return type(value).__name__ == "ndarray" and type(value).__module__ == "numpy" and value.dtype.kind in VALUE_KINDS
 
 
 def _array(kind: str, shape: list[int], values: list[Any]) -> Any:
     """An array of this side's own numpy."""
-    if kind[1:2] not in PLAIN:
+    if kind[1:2] not in VALUE_KINDS:
         raise ValueError(f"no array has the type {kind!r}")
     return importlib.import_module("numpy").array(values, kind).reshape(shape)
 

@@ -22,28 +22,28 @@ from flywheel.errors import EngineError, EngineMissing
 from flywheel.processes.pool import Workers
 from flywheel.protocols import Verdict
 from flywheel.root import ROOT
-from judges.sandbox.checker import Item
+from judges.sandbox.checker import ProgramItem
 from judges.sandbox.confine import Limits
 from judges.sandbox.seccomp import supported
 
 Isolation = Literal["namespaces", "limits"]
-PATIENCE = 12
+CLOCK_FACTOR = 12
 """Seconds by the clock for each second of processor time that code may take: it may wait, or the machine be busy."""
-SHARE = 8
+PROGRAMS_PER_WORKER = 8
 """Answers that are worth the tenth of a second in which another worker starts."""
-TRIAL = Item("", "import heapq, json\n\ndef f(x):\n    return json.loads(x)", "assert f('1') == 1", None, True)
+TRIAL = ProgramItem("", "import heapq, json\n\ndef f(x):\n    return json.loads(x)", "assert f('1') == 1", None, True)
 
-REFUSED = {
+REFUSALS = {
     "namespaces": "this machine cannot shut in the code that it would run ({}): allow user namespaces here, or accept "
     "with UnitTests(isolation='limits') that the code can read and write your files",
     "limits": "this machine cannot put limits on the code that it would run: {}",
 }
 
 
-def grade(items: Sequence[Item], limits: Limits, isolation: Isolation) -> list[Verdict]:
+def grade_programs(items: Sequence[ProgramItem], limits: Limits, isolation: Isolation) -> list[Verdict]:
     """One verdict for each item, in order. Raises EngineMissing if this machine cannot do that."""
     if items and (reason := problem(isolation)):
-        raise EngineMissing(REFUSED[isolation].format(reason))
+        raise EngineMissing(REFUSALS[isolation].format(reason))
     return _grade(items, limits, isolation)
 
 
@@ -69,12 +69,12 @@ def report() -> str:
     return f"none: {worse}" if worse else f"limits only, code could read and write your files: {reason}"
 
 
-def _grade(items: Sequence[Item], limits: Limits, isolation: Isolation) -> list[Verdict]:
+def _grade(items: Sequence[ProgramItem], limits: Limits, isolation: Isolation) -> list[Verdict]:
     with _folder(isolation) as folder:
         workers = Workers(
             [sys.executable, "-S", "-s", "-P", "-m", "judges.sandbox.worker", json.dumps(_settings(limits, isolation))],
-            PATIENCE * limits.seconds,
-            SHARE,
+            CLOCK_FACTOR * limits.seconds,
+            PROGRAMS_PER_WORKER,
             env=_environment(),
             folder=folder,
             lasting=isolation == "namespaces",

@@ -29,7 +29,7 @@ PRLIMIT, CLONE, CLONE3 = (302, 261), (56, 220), (435, 435)
 NEW_NAMESPACES = 0x7E020000  # flags of clone; clone3 hides them, and who is told that it is missing takes clone
 
 LOAD, EQUAL, AT_LEAST, ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-NUMBER, ARCHITECTURE_AT, FIRST_ARGUMENT = 0, 4, 16  # in struct seccomp_data
+CALL_NUMBER, ARCHITECTURE_AT, FIRST_ARGUMENT = 0, 4, 16  # in struct seccomp_data
 ALLOW, EPERM, ENOSYS = 0x7FFF0000, 0x00050001, 0x00050026
 X32 = 0x40000000
 
@@ -56,7 +56,7 @@ def instructions(machine: str, own: int) -> list[Instruction]:
     return [
         ("", LOAD, ARCHITECTURE_AT, "", ""),
         ("", EQUAL, ARCHITECTURE[machine], "", "deny"),
-        ("", LOAD, NUMBER, "", ""),
+        ("", LOAD, CALL_NUMBER, "", ""),
         ("", AT_LEAST, X32, "deny", ""),
         *(("", EQUAL, numbers[at], "deny", "") for numbers in DENIED.values()),
         *(("", EQUAL, numbers[at], "itself", "") for numbers in TO_ITSELF.values()),

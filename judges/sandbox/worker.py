@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from judges.sandbox import namespaces
-from judges.sandbox.checker import ANSWER_DOES, CHECKER_DOES, Item, Verdict, check, ended
+from judges.sandbox.checker import ANSWER_DOES, CHECKER_DOES, Checked, ProgramItem, check_answer, ended
 from judges.sandbox.confine import Limits, confine, tasks
-from judges.sandbox.rpc import Gone, Peer
+from judges.sandbox.rpc import Gone, Rpc
 
 READY = b"."
 NO_MORE, FAILED = 3, 4
@@ -39,7 +39,7 @@ def main(isolated: bool, limits: Sequence[int], shown: Sequence[str], python: Se
         os.mkdir(folder := str(os.getpid()))
         os.chmod(folder, 0o777)
         os.chdir(folder)
-    while run(supervise, isolated, share) == 0 and isolated:
+    while run_child(supervise, isolated, share) == 0 and isolated:
         pass
     return None
 
@@ -49,7 +49,7 @@ def reply(value: Any, output: int = 1) -> None:
     os.write(output, json.dumps(value).encode() + b"\n")
 
 
-def start(what: Callable[..., int | None], *arguments: Any) -> int:
+def start_child(what: Callable[..., int | None], *arguments: Any) -> int:
     """Run `what` in a child, which ends with it."""
     child = os.fork()
     if child == 0:
@@ -61,9 +61,9 @@ def start(what: Callable[..., int | None], *arguments: Any) -> int:
     return child
 
 
-def run(what: Callable[..., int | None], *arguments: Any) -> int:
+def run_child(what: Callable[..., int | None], *arguments: Any) -> int:
     """Run `what` in a child, to its end; gives its exit code."""
-    return exit_code(os.waitpid(start(what, *arguments), 0)[1])
+    return exit_code(os.waitpid(start_child(what, *arguments), 0)[1])
 
 
 def exit_code(status: int) -> int:
@@ -78,7 +78,7 @@ def supervise(isolated: bool, limits: Limits) -> int:
         namespaces.new_processes()
         namespaces.new_scratch()
     os.environ.update(dict.fromkeys(("HOME", "TMPDIR"), os.getcwd()))
-    code = run(examine, isolated, limits)
+    code = run_child(examine, isolated, limits)
     if code not in (0, NO_MORE):
         reply(tests_ended(code))
     if isolated:
@@ -86,7 +86,7 @@ def supervise(isolated: bool, limits: Limits) -> int:
     return code if code == NO_MORE else 0
 
 
-def tests_ended(code: int) -> Verdict:
+def tests_ended(code: int) -> Checked:
     """What it means that the checker has ended before it had a verdict."""
     if code in (128 + signal.SIGKILL, 128 + signal.SIGXCPU):
         return "timeout", None, "processor time"
@@ -99,7 +99,7 @@ def examine(isolated: bool, limits: Limits) -> int:
         namespaces.new_processes()
     asked, asking = os.pipe()
     replied, replying = os.pipe()
-    keeper = start(keep, isolated, limits, asked, replying)
+    keeper = start_child(keep, isolated, limits, asked, replying)
     os.close(asked)
     os.close(replying)
     if os.read(replied, 1) != READY:
@@ -111,7 +111,7 @@ def examine(isolated: bool, limits: Limits) -> int:
     be_quiet(os.devnull)
     confine(limits)
     try:
-        verdict = check(Item(*json.loads(line)), Peer(replied, asking, CHECKER_DOES))
+        verdict = check_answer(ProgramItem(*json.loads(line)), Rpc(replied, asking, CHECKER_DOES))
     except Gone as gone:
         os.close(asking)  # ends what only has stopped talking
         verdict = ended(str(gone), exit_code(os.waitpid(keeper, 0)[1]))
@@ -123,7 +123,7 @@ def keep(isolated: bool, limits: Limits, asked: int, replying: int) -> int:
     """The first process of the answer's namespace: whatever is left when the answer ends, ends with this one."""
     if isolated:
         os.setsid()
-    answer = start(be_asked, limits, asked, replying)
+    answer = start_child(be_asked, limits, asked, replying)
     while True:
         child, status = os.wait()
         if child == answer:
@@ -139,7 +139,7 @@ def be_asked(limits: Limits, asked: int, replying: int) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     confine(limits)
     os.write(4, READY)
-    Peer(3, 4, ANSWER_DOES).serve()
+    Rpc(3, 4, ANSWER_DOES).serve()
 
 
 def be_quiet(output: str) -> None:

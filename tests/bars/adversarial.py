@@ -3,8 +3,8 @@
     python -m tests.bars.adversarial [--questions N] [--judges NAME ...]
 
 The answers are those of JudgeBench and AlpacaEval, among them NullModel's, which imitate the form of another judge's
-question. The models are little ones with random weights: one has room for most questions, one for almost none. No judge
-may crash; what cannot be read is no number and has a status; each answer is judged, or it is said why not.
+question. The models are little ones with random weights: one has context for most questions, one for almost none. No
+judge may crash; what cannot be read is no number and has a status; each answer is judged, or it is said why not.
 
 Then attacks are shown, NullModel's and some on our own wordings: an end before the end, the code of another question,
 turns, slots, scores. Nothing may change but the slot. That is worth something only if it is easy to be fooled: a plain
@@ -33,15 +33,15 @@ from judges.ensembles import Cascade, Jury
 from judges.models.anchored import Anchor, Anchored
 from judges.models.likelihood import DensityRatio, Likelihood, Options, ReferenceLikelihood
 from judges.models.listwise import Listwise
-from judges.models.pairwise import Duel, ScoredDuel
-from judges.models.prompts import plain, wording
+from judges.models.pairwise import Pairwise, PairwiseScored
+from judges.models.prompts import without_marks, wording
 from judges.models.reward_model import RewardModel
 from judges.models.rubric import REFERENCE, Rubric
 from tests import PUBLIC
-from tests.answered import Answered, Bench
+from tests.answered import Answered, Unjudged
 
 DATA = PUBLIC
-ROOM, NO_ROOM = 4096, 256  # tokens of context
+LONG, SHORT = 4096, 256  # tokens of context
 TARGET = {
     "answers": 5000,
     "crashes": 0,
@@ -127,11 +127,11 @@ def write_models(folder: Path) -> dict[str, Path]:
     ends = {"vocab_size": len(tokenizer), "pad_token_id": 0, "eos_token_id": 2}
     for seed, (name, context, kind) in enumerate(
         (
-            ("room", ROOM, LlamaForCausalLM),
-            ("kin", ROOM, LlamaForCausalLM),
-            ("no room", NO_ROOM, LlamaForCausalLM),
-            ("reward 1", ROOM, LlamaForSequenceClassification),
-            ("reward 2", ROOM, LlamaForSequenceClassification),
+            ("long", LONG, LlamaForCausalLM),
+            ("kin", LONG, LlamaForCausalLM),
+            ("short context", SHORT, LlamaForCausalLM),
+            ("reward 1", LONG, LlamaForSequenceClassification),
+            ("reward 2", LONG, LlamaForSequenceClassification),
         )
     ):
         torch.manual_seed(seed)
@@ -155,45 +155,45 @@ def make_tokenizer() -> Any:
         unk_token="<unk>",
         additional_special_tokens=[TURNS[0]],
         chat_template=TEMPLATE,
-        model_max_length=ROOM,
+        model_max_length=LONG,
     )
 
 
 def judges(models: dict[str, Path]) -> dict[str, AnyJudge]:
     """Every judge that asks a model, with few words and few comparisons, so that the bar takes minutes."""
     words = Sampling(temperature=1.0, max_tokens=12)
-    room, kin, no_room = (Asked(weights=str(models[name]), sampling=words) for name in ("room", "kin", "no room"))
-    twice = Asked(weights=room.weights, sampling=Sampling(n=2, temperature=1.0, max_tokens=12))
+    long, kin, short = (Asked(weights=str(models[name]), sampling=words) for name in ("long", "kin", "short context"))
+    twice = Asked(weights=long.weights, sampling=Sampling(n=2, temperature=1.0, max_tokens=12))
     anchors = (Anchor("What is 1+1?", "2", True), Anchor("What is 1+1?", "3", False))
     rewards = tuple(
         RewardModel(model=Asked(weights=str(models[name]), engine="reward")) for name in ("reward 1", "reward 2")
     )
     return {
         "Rubric": Rubric(model=twice),
-        "Rubric, guided": Rubric(model=room, template=REFERENCE),
-        "Rubric, no room": Rubric(model=no_room),
-        "Options": Options(model=room, options=("A", "B"), values=(0.0, 1.0)),
-        "Likelihood": Likelihood(model=room),
-        "Likelihood, no room": Likelihood(model=no_room),
-        "DensityRatio": DensityRatio(strong=room, weak=kin),
-        "ReferenceLikelihood": ReferenceLikelihood(model=room),
+        "Rubric, guided": Rubric(model=long, template=REFERENCE),
+        "Rubric, short context": Rubric(model=short),
+        "Options": Options(model=long, options=("A", "B"), values=(0.0, 1.0)),
+        "Likelihood": Likelihood(model=long),
+        "Likelihood, short context": Likelihood(model=short),
+        "DensityRatio": DensityRatio(strong=long, weak=kin),
+        "ReferenceLikelihood": ReferenceLikelihood(model=long),
         "RewardModel, Jury": Jury(members=rewards, how="min", scales="batch"),
-        "Duel": Duel(model=room, neighbours=1),
-        "Duel, no room": Duel(model=no_room),
-        "ScoredDuel": ScoredDuel(model=room, neighbours=1),
-        "Listwise": Listwise(model=room),
-        "Anchored": Anchored(model=room, anchors=anchors),
+        "Pairwise": Pairwise(model=long, neighbours=1),
+        "Pairwise, short context": Pairwise(model=short),
+        "PairwiseScored": PairwiseScored(model=long, neighbours=1),
+        "Listwise": Listwise(model=long),
+        "Anchored": Anchored(model=long, anchors=anchors),
         "Cascade": Cascade(
-            cheap=Rubric(model=no_room), strong=Options(model=kin, options=("A", "B"), values=(0.0, 5.0)), low=2, high=4
+            cheap=Rubric(model=short), strong=Options(model=kin, options=("A", "B"), values=(0.0, 5.0)), low=2, high=4
         ),
     }
 
 
-def judged(bench: Bench, judge: AnyJudge) -> dict[str, Any]:
+def judged(unjudged: Unjudged, judge: AnyJudge) -> dict[str, Any]:
     """How often each status came, how many rows are not what they must be, and seconds."""
-    started, answers = time.perf_counter(), len(bench.subjects())
+    started, answers = time.perf_counter(), len(unjudged.subjects())
     try:
-        found = bench.judge(judge)
+        found = unjudged.judge(judge)
     except Exception:
         traceback.print_exc()
         return {"crashes": 1}
@@ -243,7 +243,7 @@ def moved(judge: Judge, question: str, attack: str) -> int:
         strict=True,
     )
     texts = [[re.sub(code(chat[0]["content"]), "", chat[0]["content"]) for chat in pair] for pair in pairs]
-    return sum(attacked.replace(plain(attack), slot) != harmless for attacked, harmless in texts)
+    return sum(attacked.replace(without_marks(attack), slot) != harmless for attacked, harmless in texts)
 
 
 def code(text: str) -> str:
@@ -271,7 +271,7 @@ def fools_us(tokenizer: Any, question: str, attack: str) -> bool:
     text = judge.ask(frame)[0][0]["content"]
     reply = pl.DataFrame([{"chat": 0, "index": 0, "text": "Well.", "finish_reason": "stop"}], schema=REPLIES)
     layout = rf"=== answer {code(text)} ===\n(.*?)\n=== end {code(text)} ==="
-    return fooled(tokenizer, text, layout, plain(attack), judge.read(frame, reply)["score"][0])
+    return fooled(tokenizer, text, layout, without_marks(attack), judge.read(frame, reply)["score"][0])
 
 
 def fools_others(tokenizer: Any, question: str, attack: str) -> bool:
@@ -292,8 +292,10 @@ def attacked(models: dict[str, Path], questions: Sequence[str], null: str) -> di
     """What the attacks come to, over all questions; `easy` is the share of them that fool a careless judge."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(models["room"])
-    asking = [judge for judge in judges(models).values() if isinstance(judge, Duel | ScoredDuel | Listwise | Anchored)]
+    tokenizer = AutoTokenizer.from_pretrained(models["long"])
+    asking = [
+        judge for judge in judges(models).values() if isinstance(judge, Pairwise | PairwiseScored | Listwise | Anchored)
+    ]
     tried = [(question, attack) for question in questions for attack in attacks(null)]
     return {
         "attacks": len(tried),
@@ -307,16 +309,16 @@ def attacked(models: dict[str, Path], questions: Sequence[str], null: str) -> di
 
 def measure(folder: Path, answered: list[Answered], names: Sequence[str] | None) -> dict[str, Any]:
     models = write_models(folder / "models")
-    bench = Bench(folder / "home", answered, models["room"], "local")
-    value: dict[str, Any] = {"answers": len(bench.subjects()), "judges": 0, "judgments": 0, "seconds": 0.0}
+    unjudged = Unjudged(folder / "home", answered, models["long"], "local")
+    value: dict[str, Any] = {"answers": len(unjudged.subjects()), "judges": 0, "judgments": 0, "seconds": 0.0}
     value |= {"crashes": 0, "made_up": 0, "silent": 0, "forgotten": 0}
     for name, judge in judges(models).items():
         if names is None or name in names:
-            found = judged(bench, judge)
+            found = judged(unjudged, judge)
             print(f"{name}: {found}", file=sys.stderr, flush=True)
             value["judges"] += 1
             value |= {key: round(value[key] + found.get(key, 0), 1) for key in value if key in found}
-    value["made_up"] += bench.store.sql(
+    value["made_up"] += unjudged.store.sql(
         "select count(*) from comparisons where (status = 'ok') <> (verdict is not null)"
     ).item()
     return value | attacked(models, [row.chat[0]["content"] for row in answered], null_model(DATA))

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
-from flywheel.processes.supervised import leashed
+from flywheel.processes.supervised import supervised
 from tests import ROOT
 from tests.cases.inputs import inputs, known
 
@@ -60,7 +60,7 @@ def ended(argv: list[str], folder: Path, seconds: float) -> int:
     started = time.monotonic()
     with tempfile.TemporaryFile() as output:
         argv = [sys.executable, *argv]
-        with leashed(argv, cwd=folder, env=environment(folder), stdout=output, stderr=output) as process:
+        with supervised(argv, cwd=folder, env=environment(folder), stdout=output, stderr=output) as process:
             try:
                 code = process.wait(seconds)
             except subprocess.TimeoutExpired:

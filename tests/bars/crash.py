@@ -45,9 +45,9 @@ def batch(number: int) -> dict[str, pl.DataFrame]:
     chats = [[{"role": "user", "content": f"question {row} of batch {number}"}] for row in range(PROMPTS)]
     prompts = prompts_frame(({"chat": chat} for chat in chats), f"batch {number}")
     text = random.Random(number).randbytes(400).hex()
-    same = {"checkpoint": "base", "draw": "dice"}
+    same = {"checkpoint": "base", "draw": "drawn"}
     rows = [
-        {"id": generation_id(prompt, "base", "dice", index), "prompt": prompt, "index": index, "text": text[index:],
+        {"id": generation_id(prompt, "base", "drawn", index), "prompt": prompt, "index": index, "text": text[index:],
          "role": "answer", "finish_reason": "stop", "seed": 0, "engine": "e", "template": "t", "created_at": NOW}
         for prompt in prompts["id"] for index in range(N)
     ]  # fmt: skip
@@ -66,26 +66,26 @@ def batch(number: int) -> dict[str, pl.DataFrame]:
 def write(path: Path, first: int) -> None:
     """Adds batches until it is killed."""
     store = Store(path)
-    dice = pl.DataFrame([("dice", "e", N, 1.0, 1.0, 0, 9, [], 0, 0.0, 1.0, 0.0, 0.0, 0)], schema=DRAWS, orient="row")
+    drawn = pl.DataFrame([("drawn", "e", N, 1.0, 1.0, 0, 9, [], 0, 0.0, 1.0, 0.0, 0.0, 0)], schema=DRAWS, orient="row")
     base = pl.DataFrame([("base", "base", None, None, None, None, "w", NOW)], schema=CHECKPOINTS, orient="row")
-    store.add_all({"draws": dice, "checkpoints": base})
+    store.add_all({"draws": drawn, "checkpoints": base})
     for number in range(first, first + 10_000):
         store.add_all(batch(number))
         print(number, flush=True)
 
 
-def killed(path: Path, first: int, dice: random.Random) -> list[int]:
+def killed(path: Path, first: int, generator: random.Random) -> list[int]:
     """The batches that a writer named before it was killed."""
     argv = [sys.executable, "-m", __spec__.name, "--write", str(first), "--path", str(path)]
     child = subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     named = []
     try:
-        if dice.random() < EARLY:
-            threading.Timer(dice.uniform(0, START), child.kill).start()
+        if generator.random() < EARLY:
+            threading.Timer(generator.uniform(0, START), child.kill).start()
         else:
             named.append(int(child.stdout.readline()))
-            threading.Timer(dice.uniform(0, GOING), child.kill).start()
+            threading.Timer(generator.uniform(0, GOING), child.kill).start()
         return named + [int(line) for line in child.stdout.read().split()]
     finally:
         child.kill()
@@ -93,11 +93,11 @@ def killed(path: Path, first: int, dice: random.Random) -> list[int]:
 
 
 def measure(folder: Path, kills: int, seed: int) -> dict[str, Any]:
-    path, dice = folder / "flywheel.duckdb", random.Random(seed)
+    path, generator = folder / "flywheel.duckdb", random.Random(seed)
     named: set[int] = set()
     lost = parts = unnamed = early = 0
     for _ in range(kills):
-        new = killed(path, max(named, default=-1) + 1, dice)
+        new = killed(path, max(named, default=-1) + 1, generator)
         early += not new
         named.update(new)
         if not path.exists():

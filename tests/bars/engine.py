@@ -24,8 +24,8 @@ import polars as pl
 from flywheel.engines.table import Engines
 from flywheel.engines.vllm.child import Child
 from flywheel.engines.vllm.engine import Vllm, environment, on_cpu
-from flywheel.pipeline.iteration import Turn
-from flywheel.pipeline.sample import answer
+from flywheel.pipeline.iteration import Iteration
+from flywheel.pipeline.sample import answer_prompts
 from flywheel.protocols import Engine, Sampling
 from flywheel.recipe.recipe import Exam, Recipe
 from flywheel.store.ids import request_seed
@@ -43,8 +43,8 @@ def nothing() -> pl.DataFrame:
     return PROMPTS.to_frame()
 
 
-def turn_of(engine: Engine, home: Path, weights: Path, sampling: Sampling) -> Turn:
-    """A turn whose policy is `weights`: as much of a run as sampling needs."""
+def iteration_of(engine: Engine, home: Path, weights: Path, sampling: Sampling) -> Iteration:
+    """An iteration whose policy is `weights`: as much of a run as sampling needs."""
     store = Store(home / "flywheel.duckdb")
     row = {"id": "policy", "kind": "base", "weights": str(weights), "created_at": now()}
     store.add("checkpoints", pl.DataFrame([row], schema=CHECKPOINTS))
@@ -60,7 +60,7 @@ def turn_of(engine: Engine, home: Path, weights: Path, sampling: Sampling) -> Tu
         exam=exam,
         sampling=sampling,
     )
-    return Turn(recipe, "bar", 1, store, Engines(engine), home, "policy")
+    return Iteration(recipe, "bar", 1, store, Engines(engine), home, "policy")
 
 
 class Spent(NamedTuple):
@@ -71,11 +71,11 @@ class Spent(NamedTuple):
     tokens: int
 
 
-def sampled(turn: Turn, engine: Vllm, prompts: pl.DataFrame, seed: int) -> Spent:
+def sampled(iteration: Iteration, engine: Vllm, prompts: pl.DataFrame, seed: int) -> Spent:
     """A round of the sample step's loop, storing included."""
     child = grandchild(engine)
     started, worked = time.perf_counter(), time.process_time() + cpu_of(child)
-    ((_, tokens),) = list(answer(turn, prompts, "policy", turn.recipe.sampling, seed, "answer"))[-1:]
+    ((_, tokens),) = list(answer_prompts(iteration, prompts, "policy", iteration.recipe.sampling, seed, "answer"))[-1:]
     return Spent(time.perf_counter() - started, time.process_time() + cpu_of(child) - worked, tokens)
 
 
@@ -97,7 +97,7 @@ def cpu_of(pid: int) -> float:
 def ratio_to_plain(weights: Path, home: Path, prompts: pl.DataFrame, sampling: Sampling, rounds: int) -> dict[str, Any]:
     """Our tokens per second as a share of plain vLLM's."""
     engine = Vllm()
-    turn = turn_of(engine, home, weights, sampling)
+    iteration = iteration_of(engine, home, weights, sampling)
     arguments = {"model": str(weights), **engine._arguments(on_cpu())}
     plain = Child("plain-vllm", "tests.bars.plain_vllm", arguments, environment(on_cpu(), None))
     params = {"n": sampling.n, "temperature": sampling.temperature, "max_tokens": sampling.max_tokens}
@@ -105,7 +105,7 @@ def ratio_to_plain(weights: Path, home: Path, prompts: pl.DataFrame, sampling: S
     texts: dict[int, set[str]] = {}
 
     def of_plain(seed: int) -> Spent:
-        draw = turn.draw(sampling, seed)
+        draw = iteration.draw(sampling, seed)
         seeds = [request_seed(draw, id) for id in prompts["id"]]
         made = plain.ask("generate", chats=prompts["chat"].to_list(), seeds=seeds, params=params)
         texts[seed] = set(made["texts"])
@@ -113,19 +113,18 @@ def ratio_to_plain(weights: Path, home: Path, prompts: pl.DataFrame, sampling: S
 
     rates: list[tuple[Spent, Spent]] = []
     try:
-        sampled(turn, engine, prompts[:16], 0), of_plain(0)  # what only the first call costs
+        sampled(iteration, engine, prompts[:16], 0), of_plain(0)  # what only the first call costs
         for seed in range(1, rounds + 1):
             if seed % 2:
-                rates.append((sampled(turn, engine, prompts, seed), of_plain(seed)))
+                rates.append((sampled(iteration, engine, prompts, seed), of_plain(seed)))
             else:
                 theirs = of_plain(seed)
-                rates.append((sampled(turn, engine, prompts, seed), theirs))
+                rates.append((sampled(iteration, engine, prompts, seed), theirs))
     finally:
         engine.close()
         plain.stop()
-    stored = set(
-        turn.store.sql("select text from generations where draw = $draw", {"draw": turn.draw(sampling, 1)})["text"]
-    )
+    of_seed = {"draw": iteration.draw(sampling, 1)}
+    stored = set(iteration.store.sql("select text from generations where draw = $draw", of_seed)["text"])
     ratios = [round(ours.tokens / ours.seconds * theirs.seconds / theirs.tokens, 3) for ours, theirs in rates]
     cpu = [ours.tokens / ours.cpu * theirs.cpu / theirs.tokens for ours, theirs in rates]
     return {

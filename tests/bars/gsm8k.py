@@ -1,4 +1,4 @@
-"""Bar `gsm8k`: all 7,473 and 1,319 rows of GSM8K through the whole wheel, and not one of them wrong.
+"""Bar `gsm8k`: all 7,473 and 1,319 rows of GSM8K through the whole loop, and not one of them wrong.
 
     python -m tests.bars.gsm8k [--engine vllm] [--home FOLDER]
 
@@ -257,7 +257,7 @@ def agreement(part: str) -> int:
 
 
 def measure(home: Path, engine: str) -> dict[str, Any]:
-    """Run the wheel by its command, and look at every row."""
+    """Run the loop by its command, and look at every row."""
     build(home / "model")
     started = time.monotonic()
     settings = [f"base={home / 'model'}", f"engine={engine}"]

@@ -30,11 +30,11 @@ ORDER = ("warm_start", "propose", "sample", "judge", "select", "train", "examine
 DRIVER = """
 import sys, functools, pathlib
 from flywheel.recipe.load import load
-from flywheel.pipeline.loop import spin
+from flywheel.pipeline.loop import iterate
 recipe, home, iterations, *overrides = sys.argv[1:]
 at = functools.partial(load, recipe, overrides=tuple(overrides))
 print("ready", flush=True)
-for p in spin(at, pathlib.Path(home), iterations=int(iterations)):
+for p in iterate(at, pathlib.Path(home), iterations=int(iterations)):
     print(p.iteration, p.step, p.done, p.total, flush=True)
 """
 
@@ -51,16 +51,18 @@ class Moment:
 
 def moments(iterations: int, count: int, seed: int) -> list[Moment]:
     """`count` moments over all iterations and steps, in the order in which they come."""
-    dice, steps = random.Random(seed), ["propose", "sample", "sample", "judge", "select", "train", "train", "examine"]
+    generator = random.Random(seed)
+    steps = ["propose", "sample", "sample", "judge", "select", "train", "train", "examine"]
     every = [(0, "warm_start"), (0, "warm_start"), (0, "examine")]
     every += [(number, step) for number in range(1, iterations + 1) for step in steps]
-    chosen = sorted(dice.sample(range(len(every)), min(count, len(every))))
-    chosen += sorted(dice.choices(range(len(every)), k=count - len(chosen)))
+    chosen = sorted(generator.sample(range(len(every)), min(count, len(every))))
+    chosen += sorted(generator.choices(range(len(every)), k=count - len(chosen)))
     long = {"sample": 6.0, "train": 5.0, "warm_start": 5.0, "examine": 0.4}
     found = []
     for index, (iteration, step) in enumerate(every[i] for i in sorted(chosen)):
         child = step in ("train", "warm_start") and index % 2 == 0
-        found.append(Moment(iteration, step, dice.uniform(0, long.get(step, 0.05)), "child" if child else "parent"))
+        delay = generator.uniform(0, long.get(step, 0.05))
+        found.append(Moment(iteration, step, delay, "child" if child else "parent"))
     return found
 
 

@@ -19,7 +19,7 @@ from flywheel.store.store import Store
 from tests.bars.quickstart import gain, run
 
 SEEDS = ("seed", "base.seed", "prompts.seed", "exam.prompts.seed")
-"""A seed is another model, other problems, another exam and other dice; what people taught it stays the same."""
+"""A seed is another model, other problems, another exam and other seeds; what people taught it stays the same."""
 METHODS = ("self-rewarding-lab", "meta-rewarding-lab")
 SHOWN = (("Gym", "right"), *(("Rubric", measure) for measure in ("score", "accuracy", "kappa", "ranking")))
 """Whose measures are shown: the truth's, and the judge's."""

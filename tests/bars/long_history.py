@@ -27,8 +27,8 @@ class History:
     """Makes the frames of one iteration after the other. The same seed gives the same history."""
 
     def __init__(self, seed: int = 0) -> None:
-        self.dice = np.random.default_rng(seed)
-        self.sentences = pl.Series(sentences(self.dice))
+        self.generator = np.random.default_rng(seed)
+        self.sentences = pl.Series(sentences(self.generator))
         self.pool, self.exam = self.ids(POOL), self.ids(EXAM)
         self.policies = [self.id()]
         self.iterations: list[str] = []
@@ -36,7 +36,7 @@ class History:
 
     def ids(self, count: int) -> pl.Series:
         """As wide and as random as the real ones, which are hashes."""
-        letters = self.dice.choice(LETTERS, (count, 12))
+        letters = self.generator.choice(LETTERS, (count, 12))
         return pl.Series(np.ascontiguousarray(letters).view("S12").ravel().astype("U12"), dtype=pl.String)
 
     def id(self) -> str:
@@ -57,9 +57,9 @@ class History:
         }
 
     def texts(self, count: int) -> pl.Series:
-        lengths = np.clip(self.dice.poisson(MEAN_SENTENCES, count), 1, 40)
+        lengths = np.clip(self.generator.poisson(MEAN_SENTENCES, count), 1, 40)
         rows = np.repeat(np.arange(count), lengths)
-        chosen = self.sentences.gather(self.dice.integers(0, SENTENCES, len(rows)))
+        chosen = self.sentences.gather(self.generator.integers(0, SENTENCES, len(rows)))
         return (
             pl.DataFrame({"row": rows, "text": chosen})
             .group_by("row", maintain_order=True)
@@ -75,10 +75,10 @@ class History:
         prompts = self.pool[start : start + PROMPTS]
         drawn = {"checkpoint": policy, "draw": draw}
         answers = self.generations(prompts, N, "answer", drawn)
-        right = self.dice.random(len(answers)) < 0.3 + number / 300
+        right = self.generator.random(len(answers)) < 0.3 + number / 300
         examined = self.generations(self.exam, 4, "exam", {"checkpoint": candidate, "draw": "exam"})
         said, votes = self.votes(answers, right, {"checkpoint": policy, "draw": asked})
-        passed = self.dice.random(len(examined)) < 0.5
+        passed = self.generator.random(len(examined)) < 0.5
         kept = self.kept(iteration, answers, right)
         self.policies.append(candidate)
         self.iterations.append(iteration)
@@ -101,7 +101,7 @@ class History:
     def generations(self, prompts: pl.Series, n: int, role: str, drawn: dict[str, str]) -> pl.DataFrame:
         count = len(prompts) * n
         texts = self.texts(count)
-        copies = pl.Series(self.dice.random(count) < 0.02)
+        copies = pl.Series(self.generator.random(count) < 0.02)
         texts = pl.select(
             pl.when(copies).then(texts.shift(1).fill_null("").str.to_uppercase()).otherwise(texts)
         ).to_series()
@@ -110,9 +110,9 @@ class History:
             {
                 "id": self.ids(count), "prompt": prompts.gather(np.arange(count) // n), **drawn,
                 "index": np.arange(count) % n, "role": role, "text": texts,
-                "finish_reason": pl.Series(np.where(self.dice.random(count) < 0.9, "stop", "length")),
-                "prompt_tokens": self.dice.integers(20, 200, count), "tokens": texts.str.len_bytes() // 4,
-                "logprob": -100 * self.dice.random(count), "seed": self.dice.integers(0, 2**31, count),
+                "finish_reason": pl.Series(np.where(self.generator.random(count) < 0.9, "stop", "length")),
+                "prompt_tokens": self.generator.integers(20, 200, count), "tokens": texts.str.len_bytes() // 4,
+                "logprob": -100 * self.generator.random(count), "seed": self.generator.integers(0, 2**31, count),
                 "engine": "vllm 0.32.0", "template": "a template",
                 "created_at": NOW + timedelta(hours=len(self.iterations)),
             },
@@ -125,9 +125,9 @@ class History:
         of = answers.head(JUDGED_BY_MODEL).with_columns(right=pl.Series(right[:JUDGED_BY_MODEL]))
         said = self.generations(self.ids(len(of)), VOTES, "judgment", asked)
         both = of.select(pl.all().repeat_by(VOTES).explode())
-        spread = self.dice.integers(1, 4, len(both))
+        spread = self.generator.integers(1, 4, len(both))
         score = pl.Series(both["right"].cast(pl.Float64) * 2 + spread)
-        failed = pl.Series(self.dice.random(len(both)) < 0.03)
+        failed = pl.Series(self.generator.random(len(both)) < 0.03)
         votes = both.select(
             *DRAWN, generation="id", judge=pl.lit(MODEL), vote=pl.Series(np.arange(len(both)) % VOTES),
             score=pl.when(~failed).then(score), status=pl.Series(np.where(failed, "unparsable", "ok")),
@@ -137,7 +137,7 @@ class History:
 
     def comparisons(self, answers: pl.DataFrame) -> pl.DataFrame:
         a, b = answers["id"][: 2 * JUDGED_BY_MODEL : 2], answers["id"][1 : 2 * JUDGED_BY_MODEL : 2]
-        verdicts = pl.Series(self.dice.choice(["a", "b", "tie"], len(a) * 2))
+        verdicts = pl.Series(self.generator.choice(["a", "b", "tie"], len(a) * 2))
         orders = pl.Series(["ab", "ba"] * len(a))
         pairs = {"a": a.gather(np.arange(2 * len(a)) // 2), "b": b.gather(np.arange(2 * len(a)) // 2)}
         return table("comparisons", {**pairs, "order": orders, "judge": "Duel()", "vote": 0, "verdict": verdicts,
@@ -148,7 +148,7 @@ class History:
         first = {"iteration": iteration, "position": 0, "filter": "Correct()", "generation": ids, "kept": right,
                  "reason": pl.Series(np.where(right, "kept", "dropped by Correct()"))}  # fmt: skip
         left = ids.filter(pl.Series(right))
-        few = self.dice.random(len(left)) < 2 * TRAINED / len(left)
+        few = self.generator.random(len(left)) < 2 * TRAINED / len(left)
         second = {"iteration": iteration, "position": 1, "filter": "Cap(4)", "generation": left, "kept": few,
                   "reason": pl.Series(np.where(few, "kept", "dropped by Cap(4)"))}  # fmt: skip
         return pl.concat([table("selections", first), table("selections", second)])
@@ -177,7 +177,7 @@ class History:
 
     def told(self, number: int, iteration: str, candidate: str, policy: str) -> Frames:
         """Grades, the decision, events and the judges' health."""
-        correct = self.dice.binomial(4, 0.4 + number / 400, EXAM)
+        correct = self.generator.binomial(4, 0.4 + number / 400, EXAM)
         grades = {"checkpoint": candidate, "exam": "exam", "prompt": self.exam, "n": 4, "correct": correct,
                   "unscored": 0, "majority": correct > 2}  # fmt: skip
         decision = {"iteration": iteration, "candidate": candidate, "incumbent": policy, "decision": "promote",
@@ -197,9 +197,9 @@ class History:
         }
 
 
-def sentences(dice: np.random.Generator) -> list[str]:
-    words = np.array(["".join(map(chr, dice.integers(97, 123, dice.integers(1, 12)))) for _ in range(5000)])
-    ranks = np.minimum(dice.zipf(1.2, (SENTENCES, 14)) - 1, len(words) - 1)
+def sentences(generator: np.random.Generator) -> list[str]:
+    words = np.array(["".join(map(chr, generator.integers(97, 123, generator.integers(1, 12)))) for _ in range(5000)])
+    ranks = np.minimum(generator.zipf(1.2, (SENTENCES, 14)) - 1, len(words) - 1)
     return [" ".join(row) for row in words[ranks].tolist()]
 
 

@@ -21,14 +21,14 @@ from typing import Any
 import polars as pl
 
 from flywheel.engines.local.engine import Local
-from flywheel.pipeline.iteration import Turn
+from flywheel.pipeline.iteration import Iteration
 from flywheel.pipeline.judge_batches import judge_answers
-from flywheel.pipeline.sample import answer
+from flywheel.pipeline.sample import answer_prompts
 from flywheel.protocols import POLICY, Asked, Sampling
 from flywheel.store.ids import request_seed
 from flywheel.store.schema import prompts_frame
 from judges.models.rubric import Rubric
-from tests.bars.engine import turn_of
+from tests.bars.engine import iteration_of
 from tests.bars.local_loop import SIZES, quickstart_like
 from tests.conftest import write_llama
 
@@ -37,22 +37,22 @@ SHORT = "Points from {low} to {high} for the answer to {question}: {answer}"
 ANSWERS, VOTES = Sampling(n=4, max_tokens=24), Sampling(n=3, max_tokens=60)
 
 
-def judged(turn: Turn, prompts: pl.DataFrame, judge: Rubric, seed: int) -> float:
+def judged(iteration: Iteration, prompts: pl.DataFrame, judge: Rubric, seed: int) -> float:
     """Tokens per second of the judge step's loop."""
     started = time.perf_counter()
-    tokens = [made for _, made in judge_answers(turn, prompts, "policy", turn.draw(ANSWERS, 0), judge, seed)]
+    tokens = [made for _, made in judge_answers(iteration, prompts, "policy", iteration.draw(ANSWERS, 0), judge, seed)]
     return tokens[-1] / (time.perf_counter() - started)
 
 
-def asked(turn: Turn, engine: Local, weights: str, seed: int) -> tuple[float, int]:
+def asked(iteration: Iteration, engine: Local, weights: str, seed: int) -> tuple[float, int]:
     """Tokens per second of the engine alone on the same questions, and how many these are."""
-    draw = turn.draw(VOTES, seed)
+    draw = iteration.draw(VOTES, seed)
     query = """select p.id, p.chat from prompts p where p.id in (select prompt from generations where draw = $draw)
                order by p.id"""
-    questions = turn.store.sql(query, {"draw": draw})
+    questions = iteration.store.sql(query, {"draw": draw})
     model = engine.load(weights)
     started, tokens = time.perf_counter(), 0
-    for batch in questions.iter_slices(turn.recipe.batch * ANSWERS.n):
+    for batch in questions.iter_slices(iteration.recipe.batch * ANSWERS.n):
         seeds = [request_seed(draw, id) for id in batch["id"]]
         tokens += int(model.chat(batch["chat"].to_list(), VOTES, seeds)["tokens"].sum())
     return tokens / (time.perf_counter() - started), len(questions)
@@ -62,16 +62,16 @@ def measure(home: Path, count: int, rounds: int) -> dict[str, Any]:
     """The ratio of the two."""
     weights = write_llama(home / "weights", seed=0, initializer_range=0.1, max_position_embeddings=512, **SIZES)
     engine = Local()
-    turn = turn_of(engine, home, weights, ANSWERS)
+    iteration = iteration_of(engine, home, weights, ANSWERS)
     prompts = prompts_frame(({"chat": chat} for chat in quickstart_like(count)), "bar")
-    turn.store.add("prompts", prompts)
-    for _ in answer(turn, prompts, "policy", ANSWERS, 0, "answer"):
+    iteration.store.add("prompts", prompts)
+    for _ in answer_prompts(iteration, prompts, "policy", ANSWERS, 0, "answer"):
         pass
     ratios, rates = [], []
     for seed in range(rounds + 1):
         judge = Rubric(model=Asked(weights=POLICY, sampling=VOTES), template=SHORT + " " * seed)  # each a new judge
-        ours = judged(turn, prompts, judge, seed)
-        theirs, questions = asked(turn, engine, str(weights), seed)
+        ours = judged(iteration, prompts, judge, seed)
+        theirs, questions = asked(iteration, engine, str(weights), seed)
         if seed:  # the first round warms up
             ratios.append(round(ours / theirs, 3))
             rates.append(ours)

@@ -2,14 +2,14 @@
 
     python -m tests.bars.overhead_prefect [--iterations N] [--delay SECONDS] [--rounds N]
 
-The same run by `spin()` and as a flow run, each in a process of its own, one after the other; the flow talks to a
+The same run by `iterate()` and as a flow run, each in a process of its own, one after the other; the flow talks to a
 `prefect server` on this machine. The toy engine and its trainer only wait, so that nothing but the machine around them
 takes CPU time, and both make the same rows.
 
-`share` counts everything: the whole life of the flow's process over that of spin's, with Prefect's import, the start
-and the end of the flow run, its artifacts and the report, which spin does not write. `seconds_per_iteration` is what
-lies between the start of one iteration and the start of the next: its task runs, its log and its artifacts. Both are
-medians over the rounds.
+`share` counts everything: the whole life of the flow's process over the other's, with Prefect's import, the start
+and the end of the flow run, its artifacts and the report, which `iterate()` does not write. `seconds_per_iteration` is
+what lies between the start of one iteration and the start of the next: its task runs, its log and its artifacts. Both
+are medians over the rounds.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def measure(server: Server, place: Path, iterations: int, overrides: Sequence[st
     assert differences(plain, shown) == [], "they did not make the same rows"
     more = [ours - theirs for ours, theirs in zip(spans(shown), spans(plain), strict=True)]
     return {
-        "spin": round(before, 1),
+        "iterate": round(before, 1),
         "flow": round(after, 1),
         "share": round((after - before) / before, 4),
         "seconds_per_iteration": round(statistics.mean(more), 2),

@@ -21,7 +21,7 @@ from flywheel.store import queries
 from flywheel.store.store import Store
 
 SEEDS = ("seed", "base.seed", "base.text.seed", "warm_start.examples.seed", "prompts.seed", "exam.prompts.seed")
-"""A seed is another model, other human data, other problems, another exam and other dice."""
+"""A seed is another model, other human data, other problems, another exam and other seeds."""
 TARGET = {"points": 20.0, "p": 0.01, "seconds": 480, "iterations": 4, "items": 500}
 
 

@@ -39,9 +39,9 @@ def strengths(players: int, seed: int) -> pl.DataFrame:
 
 def fought(a: NDArray[np.int64], b: NDArray[np.int64], true: Floats, seed: int) -> pl.DataFrame:
     """Battles between players by number, of these true ratings."""
-    dice = np.random.default_rng([seed, 1])
-    rounds = dice.random((2, len(a))) < special.expit((true[a] - true[b]) / ELO)
-    rounds[1] = np.where(dice.random(len(a)) < TWO_ROUNDS, rounds[1], rounds[0])
+    generator = np.random.default_rng([seed, 1])
+    rounds = generator.random((2, len(a))) < special.expit((true[a] - true[b]) / ELO)
+    rounds[1] = np.where(generator.random(len(a)) < TWO_ROUNDS, rounds[1], rounds[0])
     verdict = np.array(["b", "tie", "a"])[rounds.sum(axis=0)]
     return pl.DataFrame({"a": a, "b": b, "verdict": verdict}).with_columns(
         pl.format("p{}", pl.col(side)).alias(side) for side in ("a", "b")
@@ -50,9 +50,9 @@ def fought(a: NDArray[np.int64], b: NDArray[np.int64], true: Floats, seed: int) 
 
 def battles(count: int, true: Floats, seed: int) -> pl.DataFrame:
     """So many battles between players drawn at random."""
-    dice, players = np.random.default_rng([seed, 2]), len(true)
-    a = dice.integers(0, players, count)
-    return fought(a, (a + dice.integers(1, players, count)) % players, true, seed)
+    generator, players = np.random.default_rng([seed, 2]), len(true)
+    a = generator.integers(0, players, count)
+    return fought(a, (a + generator.integers(1, players, count)) % players, true, seed)
 
 
 def grouped(seed: int) -> pl.DataFrame:

@@ -26,11 +26,11 @@ from prefect import flow
 
 from flows.engines import serving
 from flywheel.engines.table import Engines
-from flywheel.pipeline.iteration import Turn
-from flywheel.pipeline.sample import answer
+from flywheel.pipeline.iteration import Iteration
+from flywheel.pipeline.sample import answer_prompts
 from flywheel.protocols import Sampling
 from flywheel.store.schema import prompts_frame
-from tests.bars.engine import turn_of
+from tests.bars.engine import iteration_of
 
 TARGET = 1.7
 ENVIRONMENT = {
@@ -121,15 +121,15 @@ def sampled(address: str, server: str, home: Path, count: int, rounds: int) -> l
 def timed(engines: Engines, home: Path, prompts: Any, seed: int) -> float:
     """Answers per second of one round."""
     home.mkdir(parents=True)
-    made = turn_of(engines, home, Path("slow"), ANSWERS)  # type: ignore[arg-type]
-    turn: Turn = replace(made, engine=engines, recipe=replace(made.recipe, batch=len(prompts)))
-    turn.store.add("prompts", prompts)
+    made = iteration_of(engines, home, Path("slow"), ANSWERS)  # type: ignore[arg-type]
+    iteration: Iteration = replace(made, engine=engines, recipe=replace(made.recipe, batch=len(prompts)))
+    iteration.store.add("prompts", prompts)
     asked = prompts.head(64) if seed == 0 else prompts  # the first round warms up
     started = time.perf_counter()
-    for _ in answer(turn, asked, "policy", ANSWERS, seed, "answer"):
+    for _ in answer_prompts(iteration, asked, "policy", ANSWERS, seed, "answer"):
         pass
     seconds = time.perf_counter() - started
-    rows = turn.store.sql('select prompt, "index", text from generations order by all')
+    rows = iteration.store.sql('select prompt, "index", text from generations order by all')
     wanted = sorted((prompt, index) for prompt in asked["id"] for index in range(ANSWERS.n))
     assert list(rows.select("prompt", "index").iter_rows()) == wanted, "every row once"
     assert rows["text"].n_unique() == len(rows), "each with an answer of its own"

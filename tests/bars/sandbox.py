@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from judges.sandbox.confine import Limits
-from judges.sandbox.run import PATIENCE, Isolation, grade
+from judges.sandbox.run import CLOCK_FACTOR, Isolation, grade_programs
 from tests.judges.sandbox.attacks import ATTACKS, FOLDERS, TOKEN, Attack
 
 LIMITS = Limits(seconds=1, memory=512 << 20)
-SECONDS = PATIENCE * LIMITS.seconds + 3.0
+SECONDS = CLOCK_FACTOR * LIMITS.seconds + 3.0
 """For one attack, with the start of a sandbox on a busy machine."""
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -76,7 +76,7 @@ def tried(attack: Attack, isolation: Isolation, listeners: list[socket.socket], 
     item = attack.item([listener.getsockname()[1] for listener in listeners])
     started, usual = time.perf_counter(), tempfile.tempdir
     tempfile.tempdir = str(folder)
-    (verdict,) = grade([item], LIMITS, isolation)
+    (verdict,) = grade_programs([item], LIMITS, isolation)
     tempfile.tempdir, seconds = usual, time.perf_counter() - started
     left = {
         "processes": survivors(),

@@ -100,7 +100,7 @@ def questions(store: Store) -> dict[str, Callable[[], Any]]:
     batch = prompts[:256]
     some = queries.replies(store, policy, draw, batch)["generation"].to_list()
     told = store.sql(f"select distinct generation from judgments where trace is not null and draw = '{draw}'")
-    words = queries.words(store, iteration, told["generation"].to_list(), MODEL, 0)
+    words = queries.judge_words(store, iteration, told["generation"].to_list(), MODEL, 0)
     assert len(words), "the newest iteration has no words of a judge"
     return {
         "proposed": lambda: queries.proposed(store, iteration),
@@ -112,15 +112,15 @@ def questions(store: Store) -> dict[str, Callable[[], Any]]:
         "votes": lambda: queries.votes(store, policy, draw, some, {RULE: RULE, MODEL: MODEL}),
         "judged": lambda: queries.judged(store, iteration, {RULE: RULE, MODEL: MODEL}),
         "judged_words": lambda: queries.judged_words(store, words, RULE),
-        "words": lambda: queries.words(store, iteration, told["generation"].to_list(), MODEL, 0),
+        "words": lambda: queries.judge_words(store, iteration, told["generation"].to_list(), MODEL, 0),
         "spoken": lambda: queries.spoken(store, policy, draw, prompts, RULE),
         "dataset_of": lambda: queries.dataset_of(store, iteration),
         "examples": lambda: queries.examples(store, str(queries.dataset_of(store, iteration))),
-        "answered": lambda: queries.answered(store, candidate, "exam", exam, RULE),
+        "answered": lambda: queries.judged_answers(store, candidate, "exam", exam, RULE),
         "grades": lambda: queries.grades(store, candidate, "exam"),
         "decisions": lambda: queries.decisions(store, "run"),
         "prompts": lambda: queries.prompts(store, batch),
-        "health": lambda: queries.health(store, "run"),
+        "health": lambda: queries.run_health(store, "run"),
         "notes": lambda: queries.notes(store, "run", 1),
     }
 

@@ -39,15 +39,15 @@ QUESTIONS = {
 
 def texts() -> pl.Series:
     """A batch of texts of random words, some frequent and many rare, as in a language."""
-    dice = np.random.default_rng(0)
-    words = ["".join(map(chr, dice.integers(97, 123, dice.integers(1, 12)))) for _ in range(5000)]
-    ranks = np.minimum(dice.zipf(1.2, (BATCH, TEXT // 2)) - 1, len(words) - 1)
+    generator = np.random.default_rng(0)
+    words = ["".join(map(chr, generator.integers(97, 123, generator.integers(1, 12)))) for _ in range(5000)]
+    ranks = np.minimum(generator.zipf(1.2, (BATCH, TEXT // 2)) - 1, len(words) - 1)
     return pl.Series([" ".join(words[rank] for rank in row)[:TEXT] for row in ranks])
 
 
 def batches(rows: int) -> Iterator[tuple[int, pl.DataFrame]]:
     """GENERATIONS with the number of their iteration."""
-    pool, dice = texts(), np.random.default_rng(1)
+    pool, generator = texts(), np.random.default_rng(1)
     for number in range(rows // BATCH):
         iteration, part = number // PER_ITERATION + 1, number % PER_ITERATION
         place = np.arange(BATCH) // N + part * (BATCH // N)
@@ -59,11 +59,11 @@ def batches(rows: int) -> Iterator[tuple[int, pl.DataFrame]]:
             "index": np.arange(BATCH) % N,
             "role": ["answer"] * BATCH,
             "text": pool.shuffle(seed=number),
-            "finish_reason": np.where(dice.random(BATCH) < 0.9, "stop", "length"),
-            "prompt_tokens": dice.integers(20, 200, BATCH // N).repeat(N),
-            "tokens": dice.integers(50, 300, BATCH),
-            "logprob": -100 * dice.random(BATCH),
-            "seed": dice.integers(0, 2**31, BATCH // N).repeat(N),
+            "finish_reason": np.where(generator.random(BATCH) < 0.9, "stop", "length"),
+            "prompt_tokens": generator.integers(20, 200, BATCH // N).repeat(N),
+            "tokens": generator.integers(50, 300, BATCH),
+            "logprob": -100 * generator.random(BATCH),
+            "seed": generator.integers(0, 2**31, BATCH // N).repeat(N),
             "engine": ["vllm 0.32.0"] * BATCH,
             "template": [content_id("template")] * BATCH,
             "created_at": [NOW] * BATCH,

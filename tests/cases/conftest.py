@@ -14,9 +14,9 @@ from flywheel.training.settings import Scratch, Sft
 
 def sums() -> pl.DataFrame:
     """WORKED sums of two digits."""
-    dice, rows = random.Random(0), []
+    generator, rows = random.Random(0), []
     for _ in range(300):
-        a, b = dice.randint(0, 9), dice.randint(0, 9)
+        a, b = generator.randint(0, 9), generator.randint(0, 9)
         rows.append({"chat": [{"role": "user", "content": f"Add {a} and {b}."}], "completion": f"Answer: {a + b}"})
     return pl.DataFrame(rows, schema=WORKED)
 

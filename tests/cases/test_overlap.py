@@ -24,20 +24,20 @@ def asked(texts: Sequence[str]) -> pl.DataFrame:
     return prompts_frame(({"chat": [{"role": "user", "content": text}]} for text in texts), "cases")
 
 
-def problem(task: int, dice: random.Random) -> str:
+def problem(task: int, generator: random.Random) -> str:
     """A problem of one of three tasks, each with an instruction of its own."""
     if task == 0:
-        return SUM.format(f"{dice.randint(10, 999)} + {dice.randint(10, 999)}")
+        return SUM.format(f"{generator.randint(10, 999)} + {generator.randint(10, 999)}")
     if task == 1:
-        return REVERSE.format(" ".join(dice.choice(WORDS.split()) for _ in range(5)))
-    return SORT.format(", ".join(str(dice.randint(1, 999)) for _ in range(6)))
+        return REVERSE.format(" ".join(generator.choice(WORDS.split()) for _ in range(5)))
+    return SORT.format(", ".join(str(generator.randint(1, 999)) for _ in range(6)))
 
 
 @pytest.mark.parametrize("tasks", [1, 2, 3])
 def test_no_problem_is_near_the_exam_for_its_instruction(tasks: int) -> None:
-    dice, found = random.Random(0), dict[str, None]()
+    generator, found = random.Random(0), dict[str, None]()
     while len(found) < 360:
-        found[problem(dice.randrange(tasks), dice)] = None
+        found[problem(generator.randrange(tasks), generator)] = None
     exam, train = list(found)[:60], list(found)[60:]
     assert overlapping(asked(train), asked(exam)).is_empty()
 

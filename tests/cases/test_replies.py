@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from judges.models.comparisons import verdict
+from judges.models.comparisons import verdict_after_thought
 from judges.models.listwise import ranking
 from judges.models.pairwise import points
 from judges.models.rubric import Rubric
@@ -29,7 +29,7 @@ def both_points(reply: str) -> list[float] | None:
 
 READERS: dict[str, Callable[[str], Any]] = {
     "score": score,
-    "winner": verdict,
+    "winner": verdict_after_thought,
     "points": both_points,
     "order": lambda reply: ranking(reply, 2),
 }

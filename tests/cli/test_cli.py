@@ -83,7 +83,7 @@ def happening(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Iterator[summary.
 
 def shown(happening: Iterator[summary.Event], terminal: bool = False, quiet: bool = False) -> str:
     out = io.StringIO()
-    show.lines(happening, Console(file=out, force_terminal=terminal, width=200, highlight=False), quiet)
+    show.progress_lines(happening, Console(file=out, force_terminal=terminal, width=200, highlight=False), quiet)
     return out.getvalue()
 
 
@@ -265,7 +265,7 @@ def test_errors_of_a_run_end_at_the_command(
 
 
 def test_a_bug_shows_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "LIBRARIES", None)
+    monkeypatch.setattr(doctor, "REPORTED_LIBRARIES", None)
     with pytest.raises(TypeError):
         call("doctor")
 

@@ -18,7 +18,7 @@ from flywheel.store.schema import HEALTH, PROMPTS, RUNS, now, prompts_frame
 from flywheel.store.store import Store
 from tests import PUBLIC
 
-BENCH = PUBLIC / "judgebench"
+JUDGEBENCH = PUBLIC / "judgebench"
 RULE = """
 from dataclasses import replace
 from flows.recipes.toy import recipe as toy
@@ -31,11 +31,11 @@ import os
 from dataclasses import replace
 from flows.recipes.toy import recipe as toy
 from flywheel import Asked, Sampling
-from judges.models.pairwise import Duel
+from judges.models.pairwise import Pairwise
 from judges.models.rubric import Rubric
 words = Sampling(n={n}, temperature=0.7, max_tokens=40)
 weights = os.environ['FLYWHEEL_TOY_WEIGHTS']
-recipe = replace(toy, base=weights, judges=(Rubric(model=Asked(sampling=words)), Duel(model=Asked(sampling=words))))
+recipe = replace(toy, base=weights, judges=(Rubric(model=Asked(sampling=words)), Pairwise(model=Asked(sampling=words))))
 """
 ROWS = [
     {"question": "a?", "reference": "yes", "answer": "yes", "gold": True},
@@ -115,7 +115,7 @@ def test_judges_that_ask_a_model_are_asked_once(write: Callable[..., Path], tmp_
     assert code == 0, err
     rows = [json.loads(line) for line in out.splitlines()]
     found = {(row["judge"].partition("#")[0], row["measure"]): row["value"] for row in rows}
-    assert found["Rubric", "accuracy"] > 0.7 and found["Duel", "verdict accuracy"] > 0.7
+    assert found["Rubric", "accuracy"] > 0.7 and found["Pairwise", "verdict accuracy"] > 0.7
     store = Store(tmp_path / STORE)
     asked = store.sql("select count(*) from generations where role = 'judgment'").item()
     assert asked == 2 * 40 + 2 * 2 * 20
@@ -198,9 +198,11 @@ def test_the_order_of_a_pair_does_not_tell_which_one_is_better(write: Callable[.
     assert 8 < sum(first) < 32
 
 
-@pytest.mark.skipif(not BENCH.exists(), reason=f"no JudgeBench at {BENCH}: point FLYWHEEL_TEST_DATA at its parent")
+@pytest.mark.skipif(
+    not JUDGEBENCH.exists(), reason=f"no JudgeBench at {JUDGEBENCH}: point FLYWHEEL_TEST_DATA at its parent"
+)
 def test_judgebench_is_read_as_it_is_published() -> None:
-    found = read_labelled(sorted(BENCH.glob("*.jsonl")))
+    found = read_labelled(sorted(JUDGEBENCH.glob("*.jsonl")))
     assert not found.absolute and len(found.prompts) > 200
     assert sorted({tuple(sorted(gold for _, gold in answers)) for answers in found.answers})[-1] == (0.0, 1.0)
     assert prompts_frame(found.prompts, "test").schema == PROMPTS

@@ -146,7 +146,7 @@ def test_wide_answers_fit_the_screen() -> None:
     for width in (20, 80, 200):
         console = Console(file=io.StringIO(), width=width)
         with console.capture() as captured:
-            console.print(screen.lines(frame, width))
+            console.print(screen.row_lines(frame, width))
         lines = captured.get().splitlines()
         assert len(lines[0]) <= width and "left out:" in captured.get()
 
@@ -165,7 +165,7 @@ def test_a_wait_for_the_store_says_who_has_it(home: Path, monkeypatch: pytest.Mo
         writer.stdin.close()  # type: ignore[union-attr]
 
     try:
-        frame = ask.in_turn(home, lambda store: ask.answer(store, "select 1 as a"), tell)
+        frame = ask.in_turn(home, lambda store: ask.answer_question(store, "select 1 as a"), tell)
     finally:
         writer.stdin.close()
         writer.wait()

@@ -11,13 +11,13 @@ from data.procedural import SUMS, WORDS, Worked
 from flywheel.errors import RecipeError
 from flywheel.protocols import Asked
 from flywheel.store.schema import WORKED
-from judges.models.pairwise import Duel
+from judges.models.pairwise import Pairwise
 from judges.models.rubric import Rubric
 
 rubric = Rubric(template="Grade {question} | {answer}", low=1.0)
-duel = Duel(model=Asked(), template="Compare {question} | {answer_a} | {answer_b}")
+pairwise = Pairwise(model=Asked(), template="Compare {question} | {answer_a} | {answer_b}")
 graded = Graded(families=(SUMS,), judge=rubric, each=60)
-compared = Compared(families=(SUMS,), judge=rubric, meta=duel, each=40)
+compared = Compared(families=(SUMS,), judge=rubric, meta=pairwise, each=40)
 
 
 def test_an_answer_earns_five_points_exactly_where_its_result_is_right() -> None:

@@ -19,15 +19,15 @@ from flows.recipes.toy import recipe as toy
 from flywheel.engines.toy.engine import write_weights
 from flywheel.errors import RecipeError, SourceError
 from flywheel.pipeline import propose
-from flywheel.pipeline.loop import spin
-from flywheel.preflight.recipe import check
+from flywheel.pipeline.loop import iterate
+from flywheel.preflight.recipe import check_recipe
 from flywheel.protocols import BASE, Asked, Sampling
 from flywheel.recipe.recipe import Recipe
 from flywheel.store import queries
 from flywheel.store.ids import prompt_id
 from flywheel.store.schema import PROMPTS, REPLIES, WRITTEN, Chat, prompts_frame
 from flywheel.store.store import Store
-from flywheel.text.rouge import Known, common, rouge_l, words
+from flywheel.text.rouge import Known, common, rouge_l, rouge_words
 from judges.models.rubric import Rubric
 from tests import PUBLIC
 from tests.bars.kill import Moment, differences, finish, kill_at, launch
@@ -91,8 +91,8 @@ def test_of_real_tasks_the_same_ones_are_near_as_in_a_slow_search() -> None:
     texts = [json.loads(line)["instruction"] for line in lines][:90]
     known, near = Known(0.4), []
     for at, text in enumerate(texts):
-        split = [words(other) for other in texts[:at]]
-        scores = [2 * slow_common(words(text), other) / (len(words(text)) + len(other)) for other in split]
+        split = [rouge_words(other) for other in texts[:at]]
+        scores = [2 * slow_common(rouge_words(text), other) / (len(rouge_words(text)) + len(other)) for other in split]
         near.append(max(scores, default=0) >= 0.4)
         assert known.near(text) == near[-1], text
         known.add(text)
@@ -315,7 +315,7 @@ def writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
 
 def spun(recipe: Recipe, home: Path, step: str | None = None) -> Store:
     """The store after the run, or after the first thing that `step` stored."""
-    for progress in spin(lambda iteration: recipe, home):
+    for progress in iterate(lambda iteration: recipe, home):
         if progress.step == step:
             break
     return Store(home / "flywheel.duckdb")
@@ -351,13 +351,13 @@ def test_a_run_that_stops_after_any_round_ends_with_the_same_rows(writing: Recip
     spun(writing, tmp_path / "calm")
     rounds = 0
     for _ in range(20):  # one stored thing more each time, then away
-        wheel = spin(lambda iteration: writing, tmp_path / "stormy")
-        stopped = next(wheel)
+        steps = iterate(lambda iteration: writing, tmp_path / "stormy")
+        stopped = next(steps)
         rounds += stopped.step == "propose"
         if stopped.step == "sample":
-            list(wheel)
+            list(steps)
             break
-        wheel.close()
+        steps.close()
     assert rounds > 2 and differences(tmp_path / "calm", tmp_path / "stormy") == []
 
 
@@ -456,16 +456,16 @@ def test_seeds_near_the_exam_are_not_shown(writing: Recipe, tmp_path: Path) -> N
 
 
 def test_what_is_wrong_with_a_proposer_is_told_before_any_work(writing: Recipe) -> None:
-    check(writing)
+    check_recipe(writing)
     few = replace(writing.prompts, side=1, last=7)  # type: ignore[type-var]
     with pytest.raises(RecipeError) as told:
-        check(replace(writing, prompts=few, prompts_per_iteration=None))
+        check_recipe(replace(writing, prompts=few, prompts_per_iteration=None))
     assert "prompts_per_iteration must say how many new prompts the proposer writes" in str(told.value)
     assert "proposer: SelfInstruct shows 8 tasks at a time, but only 7 of 7 prompts" in str(told.value)
     with pytest.raises(RecipeError, match="proposer must be a Proposer or None, not 'me'"):
-        check(replace(writing, proposer="me"))  # type: ignore[arg-type]
+        check_recipe(replace(writing, proposer="me"))  # type: ignore[arg-type]
     with pytest.raises(RecipeError, match="prompts gives no prompts"):
-        check(replace(writing, prompts=no_prompts))
+        check_recipe(replace(writing, prompts=no_prompts))
 
 
 def no_prompts() -> pl.DataFrame:

@@ -21,7 +21,7 @@ from flywheel.engines.http.endpoint import Endpoint, ServedModel
 from flywheel.engines.local.engine import Local
 from flywheel.errors import EngineError, PromptTooLong, RecipeError, WeightsError
 from flywheel.preflight import machine as doctor
-from flywheel.processes.supervised import leashed
+from flywheel.processes.supervised import supervised
 from flywheel.protocols import Sampling
 from tests.engines.test_vllm import CHATS, SEEDS, STARTING, expected_logprobs, tiny_llama
 
@@ -342,7 +342,7 @@ def vllm_server(weights: Path, log: Path) -> Iterator[str]:
     argv = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(weights), "--port", str(port)]
     argv += ["--host", "127.0.0.1", "--dtype", "float32", "--enforce-eager", "--enable-scale-out"]
     environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1", "VLLM_NO_USAGE_STATS": "1"}
-    with log.open("wb") as output, leashed(argv, env=environment, stdout=output, stderr=output) as process:
+    with log.open("wb") as output, supervised(argv, env=environment, stdout=output, stderr=output) as process:
         while True:
             try:
                 with urllib.request.urlopen(f"{url}/health"):
@@ -390,8 +390,8 @@ def test_vllms_own_server(tmp_path: Path) -> None:
             assert row["logprob"] < 0
         scored = model.logprobs([CHATS[0]], ["It is 1."])[0]
         assert scored == pytest.approx(expected_logprobs(weights, CHATS[0][0]["content"], "It is 1."), abs=1e-4)
-        room = 128 - int(frame["prompt_tokens"][0])
-        assert len(model.logprobs(CHATS[:1], ["a" * room])[0]) == room
+        left = 128 - int(frame["prompt_tokens"][0])
+        assert len(model.logprobs(CHATS[:1], ["a" * left])[0]) == left
         for content in ("x" * 500, "x" * 126):
             with pytest.raises(PromptTooLong, match=r"prompt 1 has \d+ tokens: with 1 more"):
                 model.chat([CHATS[0], [{"role": "user", "content": content}]], Sampling(), [1, 2])

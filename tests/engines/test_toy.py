@@ -8,7 +8,7 @@ import pytest
 
 from flows.recipes.toy import ToyTraining
 from flywheel.checkpoints import weights
-from flywheel.engines.toy.engine import ANSWER, Toy, solve, write_weights
+from flywheel.engines.toy.engine import TOY_ANSWER, Toy, solve, write_weights
 from flywheel.protocols import Sampling
 from flywheel.store.schema import EXAMPLES, Chat
 from flywheel.training.run import Job, metrics, train
@@ -40,7 +40,9 @@ def test_it_is_right_as_often_as_its_skill_says(tmp_path: Path) -> None:
     for skill in (0.0, 0.3, 1.0):
         model = Toy().load(str(write_weights(tmp_path / str(skill), skill)))
         answers = model.chat(CHATS, Sampling(n=10), list(range(len(CHATS))))
-        right = [int(ANSWER.findall(row["text"])[-1]) == solve(CHATS[row["chat"]]) for row in answers.rows(named=True)]
+        right = [
+            int(TOY_ANSWER.findall(row["text"])[-1]) == solve(CHATS[row["chat"]]) for row in answers.rows(named=True)
+        ]
         assert abs(sum(right) / len(right) - skill) < 0.08
 
 
@@ -57,7 +59,7 @@ def test_a_training_that_is_killed_goes_on_and_ends_the_same(tmp_path: Path) -> 
         steps = [at.step for at in train(job)]
         assert steps[-1] == 10
         assert steps[0] == 1 if name == "whole" else steps[0] > 1
-        weights.check(str(job.out))
+        weights.check_weights(str(job.out))
         made.append((job.out / "toy.json").read_text())
     assert made[0] == made[1]
     assert json.loads(made[0])["skill"] == 0.475  # half way from 0.2 to 45 of 60

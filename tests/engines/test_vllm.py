@@ -168,10 +168,10 @@ def test_the_context_is_used_to_its_last_token(engine: Vllm, tied: tuple[Path, P
     answers = model.chat(CHATS[:2], Sampling(max_tokens=1000, temperature=0.3), SEEDS[:2])
     for row in answers.iter_rows(named=True):
         assert row["finish_reason"] == "stop" or row["prompt_tokens"] + row["tokens"] == CONTEXT
-    room = CONTEXT - int(answers["prompt_tokens"][0])
-    assert len(model.logprobs(CHATS[:1], ["a" * room])[0]) == room
+    left = CONTEXT - int(answers["prompt_tokens"][0])
+    assert len(model.logprobs(CHATS[:1], ["a" * left])[0]) == left
     with pytest.raises(PromptTooLong, match="prompt 1 has"):
-        model.logprobs([CHATS[0], CHATS[0]], ["a", "a" * (room + 1)])
+        model.logprobs([CHATS[0], CHATS[0]], ["a", "a" * (left + 1)])
     long = [{"role": "user", "content": "x" * 500}]
     with pytest.raises(PromptTooLong, match=r"prompt 1 has 50.*context of 128"):
         model.chat([CHATS[0], long], Sampling(), [1, 2])

@@ -10,7 +10,7 @@ from scipy import stats
 
 from flywheel.evaluation.gate import decide
 from flywheel.evaluation.paired_test import Comparison, bootstrap, compare, sign_flip
-from flywheel.evaluation.scores import grade, maj_at_k, pass_at_k
+from flywheel.evaluation.scores import grade_exam, maj_at_k, pass_at_k
 from flywheel.recipe.recipe import Gate
 from flywheel.store.schema import GRADES
 
@@ -78,7 +78,7 @@ def test_an_answer_that_could_not_be_read_does_not_vote() -> None:
 
 
 def test_grades_count_a_missing_judgment_as_unscored_and_not_right() -> None:
-    graded = grade(pl.concat([votes("4", None, "5", "4"), votes("5", "5", prompt="q")]), "c", "e")
+    graded = grade_exam(pl.concat([votes("4", None, "5", "4"), votes("5", "5", prompt="q")]), "c", "e")
     assert graded.schema == GRADES
     assert graded.rows() == [("c", "e", "p", 4, 2, 1, True), ("c", "e", "q", 2, 0, 0, False)]
 

@@ -17,8 +17,8 @@ from flywheel.engines.toy.engine import write_weights
 from flywheel.errors import FlywheelError, StoreError, WeightsError
 from flywheel.exchange.export import export_checkpoint, export_dataset, trl_rows
 from flywheel.exchange.importing import import_files
-from flywheel.exchange.markup import fenced, words
-from flywheel.pipeline.loop import spin
+from flywheel.exchange.markup import fenced, inline
+from flywheel.pipeline.loop import iterate
 from flywheel.recipe.load import load
 from flywheel.store import maintenance
 from flywheel.store.schema import CHECKPOINTS, DATASETS, EXAMPLES, EXAMS, GRADES, now
@@ -154,7 +154,7 @@ def test_what_a_model_wrote_is_nothing_but_text_in_a_card(tmp_path: Path) -> Non
 
 
 def test_words_in_a_line_are_no_markup_and_long_texts_are_cut() -> None:
-    rendered = MarkdownIt("commonmark").enable("table").renderInline(words(HOSTILE))
+    rendered = MarkdownIt("commonmark").enable("table").renderInline(inline(HOSTILE))
     assert "<" not in rendered.replace("&lt;", "") and "|" in rendered
     text = "```a" * 1000
     assert fenced(text).splitlines()[0] == "````text" and len(fenced(text)) < 500
@@ -166,7 +166,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("home")
     base = write_weights(place / "base", 0.3, 1)
     settings = (f"base={base}", "exam.prompts.side=2", "prompts.side=4", "iterations=1")
-    for _ in spin(functools.partial(load, "toy", overrides=settings), place / "runs"):
+    for _ in iterate(functools.partial(load, "toy", overrides=settings), place / "runs"):
         pass
     return place / "runs"
 
@@ -181,7 +181,7 @@ def test_a_runs_dataset_survives_an_export_and_an_import_elsewhere(home: Path, t
         done = export_dataset(store, f"{RUN}:1", tmp_path / f"mine.{form}", form)  # type: ignore[arg-type]
         other = Store(tmp_path / form / "flywheel.duckdb")
         import_files(other, [str(done.path)], "generations", name="mine")
-        assert not list(maintenance.check(other, tmp_path / form))
+        assert not list(maintenance.faults(other, tmp_path / form))
         texts[form] = other.sql("select prompt, text from generations order by rowid").rows()
     first = store.sql(
         "select prompt, chosen from examples where dataset = $id order by position", {"id": done.id}

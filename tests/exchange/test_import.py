@@ -145,7 +145,7 @@ def test_scores_and_labels_are_judgments_and_an_answer_of_two_pairs_is_one_row(t
         ("yes", 0, 1),
     ]
     assert [row[1:3] for row in preferred(store)] == [("a", "b"), ("a", "c")]
-    assert not list(maintenance.check(store, tmp_path))
+    assert not list(maintenance.faults(store, tmp_path))
     learnt = Imported(str(tmp_path / "mine.jsonl"), kind="preferences")()
     assert learnt.schema == WORKED
     assert learnt["completion"].to_list() == ["a", "a", "yes"]
@@ -292,7 +292,7 @@ def test_outputs_of_alpaca_eval_are_all_there_letter_by_letter(tmp_path: Path) -
     rows = [row for file in files for row in json.loads(file.read_text())]
     assert there == {(row["generator"], row["instruction"], row["output"]) for row in rows}
     assert store.sql("select count(*) from generations").item() == len(rows) == 1608
-    assert not list(maintenance.check(store, tmp_path))
+    assert not list(maintenance.faults(store, tmp_path))
 
 
 @pytest.mark.slow

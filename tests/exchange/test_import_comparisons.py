@@ -68,7 +68,7 @@ def test_annotations_become_comparisons_of_two_authors_by_their_annotator(tmp_pa
     rates = {who: store.sql(query, {"who": who, "judge": judge}).item() for who in ("model", "base")}
     assert rates == pytest.approx({"model": (0.9 + 0.2 + 0.5) / 3, "base": (0.1 + 0.8 + 0.5) / 3})
     assert "columns that were not used: price_per_example" in done.notes
-    assert not list(maintenance.check(store, tmp_path))
+    assert not list(maintenance.faults(store, tmp_path))
     assert not any(import_files(store, [path], "comparisons").new.values())
     learnt = Imported(path, kind="comparisons")()
     assert learnt["completion"].to_list() == ["y", "x"]  # a tie and a verdict that is missing teach nothing

@@ -8,7 +8,7 @@ import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from flows.artifacts import LONG, answers, key, plain, table
+from flows.artifacts import SHOWN_CHARACTERS, answers_markdown, key, markdown_line, markdown_table
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -48,7 +48,7 @@ def shown(text: str) -> str:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_what_a_model_wrote_is_shown_as_it_is_and_never_interpreted(text: str) -> None:
-    found = list(tokens(table(("question", "answer"), [(text, text)])))
+    found = list(tokens(markdown_table(("question", "answer"), [(text, text)])))
     assert {token.type for token in found} <= KINDS | STRUCTURE, [token.type for token in found]
     cells = [token for token in found if token.type == "inline"]
     assert len(cells) == 4, "the table has two columns and one row, whatever is in it"
@@ -56,7 +56,7 @@ def test_what_a_model_wrote_is_shown_as_it_is_and_never_interpreted(text: str) -
         said = "".join(child.content for child in cell.children or [])
         assert said.replace("\N{WORD JOINER}", "") == shown(text)
         assert not ADDRESS.search(said), "renderers make links of addresses, even without a mark"
-    plain(text).encode()
+    markdown_line(text).encode()
 
 
 def test_the_parser_of_this_test_would_have_seen_each_of_them() -> None:
@@ -66,9 +66,9 @@ def test_the_parser_of_this_test_would_have_seen_each_of_them() -> None:
 
 
 def test_long_texts_are_cut_and_say_so() -> None:
-    cut = plain("word | " * 100_000)
-    assert len(cut) < 3 * LONG and cut.endswith("(700,000 characters)")
-    assert plain("a\\" * LONG).count("\\") % 2 == 0, "the cut never parts an escape from its mark"
+    cut = markdown_line("word | " * 100_000)
+    assert len(cut) < 3 * SHOWN_CHARACTERS and cut.endswith("(700,000 characters)")
+    assert markdown_line("a\\" * SHOWN_CHARACTERS).count("\\") % 2 == 0, "the cut never parts an escape from its mark"
 
 
 def test_keys_are_of_lowercase_letters_digits_and_dashes() -> None:
@@ -78,6 +78,6 @@ def test_keys_are_of_lowercase_letters_digits_and_dashes() -> None:
 
 def test_answers_stand_beside_those_that_were_rejected_or_dropped() -> None:
     rows = pl.DataFrame({"question": ["q"], "chosen": ["good"], "other": ["bad"], "paired": [True]})
-    assert "| question | chosen | rejected |" in answers(3, rows)
-    assert "| question | kept | dropped |" in answers(3, rows.with_columns(paired=pl.lit(False)))
-    assert "| q | good | bad |" in answers(3, rows)
+    assert "| question | chosen | rejected |" in answers_markdown(3, rows)
+    assert "| question | kept | dropped |" in answers_markdown(3, rows.with_columns(paired=pl.lit(False)))
+    assert "| q | good | bad |" in answers_markdown(3, rows)

@@ -1,4 +1,4 @@
-"""The same wheel as a real Prefect flow: a real server, flow runs, a task run for each step, and what they show."""
+"""The same loop as a real Prefect flow: a real server, flow runs, a task run for each step, and what they show."""
 
 import json
 import os

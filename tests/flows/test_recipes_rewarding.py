@@ -18,14 +18,14 @@ from filters.text_filters import Distinct
 from flows.recipes import meta_rewarding, self_rewarding
 from flows.recipes.toy import ToyTraining
 from flywheel.engines.toy.engine import write_weights
-from flywheel.pipeline.loop import spin
-from flywheel.preflight.recipe import check, check_all
+from flywheel.pipeline.loop import iterate
+from flywheel.preflight.recipe import check_all, check_recipe
 from flywheel.protocols import BASE, POLICY, Asked, Sampling
 from flywheel.recipe.load import load, shipped
 from flywheel.recipe.recipe import Recipe, WarmStart
 from flywheel.store.store import Store
 from flywheel.training.settings import Dpo, Sft
-from judges.models.pairwise import META, Duel
+from judges.models.pairwise import META, Pairwise
 from judges.models.rubric import Rubric
 
 NAMES = ("self-rewarding", "meta-rewarding")
@@ -96,9 +96,9 @@ def test_the_constants_of_meta_rewarding_that_change(iteration: int) -> None:
     assert (recipe.meta is not None) == (iteration <= 2)
     if recipe.meta:
         assert MostDisputed() in recipe.meta.keep and recipe.meta.pick == MaxMin(max_chosen_chars=judgment_chars)
-        duel = recipe.meta.judge
-        assert isinstance(duel, Duel) and duel.template == META and duel.neighbours is None and duel.hide is None
-        assert (duel.policy, duel.measure, duel.model.weights) == ("weighted", "rating", POLICY)
+        meta = recipe.meta.judge
+        assert isinstance(meta, Pairwise) and meta.template == META and meta.neighbours is None and meta.hide is None
+        assert (meta.policy, meta.measure, meta.model.weights) == ("weighted", "rating", POLICY)
 
 
 def test_the_schedule_is_data_and_goes_on_as_it_ends() -> None:
@@ -208,14 +208,14 @@ def test_with_local_data_the_recipe_of_every_iteration_is_sound(name: str, tmp_p
     at = locally(name, tmp_path, 12)
     check_all(at)
     for iteration in range(1, at(1).iterations + 1):
-        check(at(iteration))
+        check_recipe(at(iteration))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "count"), [("self-rewarding", 24), ("meta-rewarding", 10)])
 def test_a_whole_run_makes_its_pairs(name: str, count: int, tmp_path: Path) -> None:
     at = locally(name, tmp_path, count)
-    for _ in spin(at, tmp_path / "home"):
+    for _ in iterate(at, tmp_path / "home"):
         pass
     store = Store(tmp_path / "home" / "flywheel.duckdb")
     trained = store.sql("""

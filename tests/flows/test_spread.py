@@ -13,7 +13,7 @@ from flows.ray.failures import Lost, Portion, refused, worst
 from flows.ray.worker import Question, Worker, folder
 from flywheel.engines.toy.engine import Toy, write_weights
 from flywheel.errors import EngineError, EngineMissing, PromptTooLong, RecipeError, TrainingError, WeightsError
-from flywheel.pipeline.loop import spin
+from flywheel.pipeline.loop import iterate
 from flywheel.protocols import Sampling
 from flywheel.recipe.load import load
 from flywheel.store.schema import Chat
@@ -108,5 +108,5 @@ def test_trainings_start_with_the_launcher_of_the_environment(
     monkeypatch.setenv("FLYWHEEL_LAUNCHER", "no-such-launcher --num_processes '4'")
     settings = (f"base={weights}", "exam.prompts.side=1", "prompts.side=1", "batch=64")
     with pytest.raises(TrainingError, match="`no-such-launcher` is not installed"):
-        for _ in spin(partial(load, "toy", overrides=settings), tmp_path / "home", iterations=1):
+        for _ in iterate(partial(load, "toy", overrides=settings), tmp_path / "home", iterations=1):
             pass

@@ -90,9 +90,9 @@ def test_nothing_is_told_of_nothing() -> None:
 
 
 def test_a_slope_with_something_held_fixed_is_that_of_the_regression() -> None:
-    dice = np.random.default_rng(0)
-    x, fixed = dice.normal(size=(2, 50))
-    y = 0.3 * x - 2 * fixed + dice.normal(size=50)
+    generator = np.random.default_rng(0)
+    x, fixed = generator.normal(size=(2, 50))
+    y = 0.3 * x - 2 * fixed + generator.normal(size=50)
     standard = [(column - column.mean()) / column.std() for column in (x, fixed, y)]
     wanted = np.linalg.lstsq(np.stack(standard[:2], axis=1), standard[2], rcond=None)[0][0]
     assert slope(y, x, fixed, alone(50)).value == pytest.approx(wanted)
@@ -257,54 +257,61 @@ def test_self_preference_compares_at_equal_gold() -> None:
         assert self_preference(pl.DataFrame(alone, schema=schema)).n == 0
 
 
-def duel(a: str, b: str, order: str, verdict: str | None, vote: int = 0, **more: Any) -> dict[str, Any]:
+def pair(a: str, b: str, order: str, verdict: str | None, vote: int = 0, **more: Any) -> dict[str, Any]:
     status = "ok" if verdict else "timeout"
     row = {"a": a, "b": b, "order": order, "judge": "j", "vote": vote, "verdict": verdict, "status": status}
     return {"prompt": a + b, **row, **more}
 
 
-DUELS = [
-    duel("x", "y", "ab", "a"), duel("x", "y", "ba", "a"),  # the same in both orders
-    duel("x", "z", "ab", "a"), duel("x", "z", "ba", "b"),  # always the one that was shown first
-    duel("y", "z", "ab", "tie"), duel("y", "z", "ba", "b"),  # changes
-    duel("u", "v", "ab", None), duel("u", "v", "ba", "b"),  # one order failed
+PAIRS = [
+    pair("x", "y", "ab", "a"), pair("x", "y", "ba", "a"),  # the same in both orders
+    pair("x", "z", "ab", "a"), pair("x", "z", "ba", "b"),  # always the one that was shown first
+    pair("y", "z", "ab", "tie"), pair("y", "z", "ba", "b"),  # changes
+    pair("u", "v", "ab", None), pair("u", "v", "ba", "b"),  # one order failed
 ]  # fmt: skip
 
 
 def test_a_verdict_flips_where_the_two_orders_disagree() -> None:
-    assert value(seen([vote(1)], DUELS), "flip rate") == (pytest.approx(2 / 3), 3)
+    assert value(seen([vote(1)], PAIRS), "flip rate") == (pytest.approx(2 / 3), 3)
 
 
 def test_the_first_slot_is_counted_without_ties() -> None:
     # ab/a first, ba/a second, ab/a first, ba/b first, ba/b first, ba/b first
-    assert value(seen([vote(1)], DUELS), "first slot") == (pytest.approx(5 / 6), 6)
+    assert value(seen([vote(1)], PAIRS), "first slot") == (pytest.approx(5 / 6), 6)
 
 
 def test_votes_of_one_pair_are_compared_each_for_itself() -> None:
-    rows = [duel("x", "y", "ab", "a"), duel("x", "y", "ba", "b", 1), duel("x", "y", "ba", "a"),
-            duel("x", "y", "ab", "a", 1)]  # fmt: skip
+    rows = [pair("x", "y", "ab", "a"), pair("x", "y", "ba", "b", 1), pair("x", "y", "ba", "a"),
+            pair("x", "y", "ab", "a", 1)]  # fmt: skip
     assert value(seen([vote(1)], rows), "flip rate") == (0.5, 2)
 
 
 def test_failures_of_a_judge_of_pairs_are_those_of_its_verdicts() -> None:
-    found = seen([vote(1)], DUELS)
+    found = seen([vote(1)], PAIRS)
     assert value(found, "failed") == value(found, "timeout") == (0.125, 8)
     assert "unparsable" not in found
 
 
 def test_verdicts_between_right_and_wrong_are_held_against_gold() -> None:
     gold = {"gold_a": 1.0, "gold_b": 0.0}
-    rows = [duel("x", "y", "ab", "a", **gold), duel("x", "z", "ab", "b", **gold), duel("w", "y", "ab", "tie", **gold)]
-    rows += [duel("y", "z", "ab", "a", gold_a=0.0, gold_b=0.0), duel("p", "q", "ba", "b", gold_a=0.0, gold_b=1.0)]
+    rows = [
+        pair("x", "y", "ab", "a", **gold),
+        pair("x", "z", "ab", "b", **gold),
+        pair("w", "y", "ab", "tie", **gold),
+    ]
+    rows += [
+        pair("y", "z", "ab", "a", gold_a=0.0, gold_b=0.0),
+        pair("p", "q", "ba", "b", gold_a=0.0, gold_b=1.0),
+    ]
     assert value(seen([vote(1)], rows), "verdict accuracy") == (pytest.approx(2.5 / 4), 4)
 
 
 def test_anchoring_is_the_share_for_the_judgment_with_the_higher_score() -> None:
-    rows = [duel("s", "t", "ab", "a", score_a=4, score_b=2), duel("s", "u", "ab", "b", score_a=4, score_b=5),
-            duel("s", "v", "ab", "b", score_a=4, score_b=1), duel("t", "w", "ab", "a", score_a=2, score_b=2),
-            duel("s", "w", "ab", "tie", score_a=4, score_b=2)]  # fmt: skip
+    rows = [pair("s", "t", "ab", "a", score_a=4, score_b=2), pair("s", "u", "ab", "b", score_a=4, score_b=5),
+            pair("s", "v", "ab", "b", score_a=4, score_b=1), pair("t", "w", "ab", "a", score_a=2, score_b=2),
+            pair("s", "w", "ab", "tie", score_a=4, score_b=2)]  # fmt: skip
     assert value(seen([vote(1)], rows), "anchoring") == (pytest.approx(2 / 3), 3)
-    assert "anchoring" not in seen([vote(1)], DUELS)
+    assert "anchoring" not in seen([vote(1)], PAIRS)
 
 
 # Whether a judge repeats itself

@@ -1,4 +1,4 @@
-"""Panels: one score from several, missing ones left out; a strong judge is asked only where a cheap one is unsure."""
+"""Ensembles: one score from several, missing ones left out; a strong judge is asked where a cheap one is unsure."""
 
 import math
 from dataclasses import replace
@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from filters.pairs import MaxMin
 from flywheel.engines.toy.engine import write_weights
 from flywheel.errors import RecipeError
-from flywheel.protocols import POLICY, Asked, Panel, Sampling
+from flywheel.protocols import POLICY, Asked, Ensemble, Sampling
 from flywheel.recipe.load import load
 from flywheel.recipe.recipe import Recipe
 from flywheel.store.schema import VOTES
 from judges.ensembles import Cascade, How, Jury, aggregate
-from judges.models.pairwise import Duel
+from judges.models.pairwise import Pairwise
 from judges.models.rubric import Rubric
 from judges.rules.answers import Exact, Numeric
 from tests.judges.models.test_pairwise import ONCE, subjects, turned
@@ -37,9 +37,9 @@ def votes(*rows: tuple[str, Any, int, float | None]) -> pl.DataFrame:
     return pl.DataFrame(full, schema=VOTES, orient="row")
 
 
-def combined(panel: Panel, said: pl.DataFrame, answers: int = 1) -> list[tuple[Any, ...]]:
-    found = panel.combine(subjects(*"abc"[:answers]), said)
-    assert found.schema == VOTES and set(found["judge"]) == {panel.name} and found["trace"].null_count() == answers
+def combined(ensemble: Ensemble, said: pl.DataFrame, answers: int = 1) -> list[tuple[Any, ...]]:
+    found = ensemble.combine(subjects(*"abc"[:answers]), said)
+    assert found.schema == VOTES and set(found["judge"]) == {ensemble.name} and found["trace"].null_count() == answers
     return found.select("score", "status").rows()
 
 
@@ -80,7 +80,7 @@ def test_missing_scores_do_not_count_and_order_makes_no_difference(
 
 def test_a_jury_takes_the_mean_of_each_members_votes_and_leaves_out_who_said_nothing() -> None:
     jury = Jury(members=(NUMERIC, EXACT, AFTER))
-    assert isinstance(jury, Panel)
+    assert isinstance(jury, Ensemble)
     said = [("g0", NUMERIC, 0, 1.0), ("g0", NUMERIC, 1, 0.0), ("g0", EXACT, 0, 1.0), ("g0", AFTER, 0, None)]
     assert combined(jury, votes(*said)) == [(0.75, "ok")]
     assert combined(replace(jury, weights=(3.0, 1.0, 9.0)), votes(*said)) == [(0.625, "ok")]
@@ -122,15 +122,15 @@ def test_the_order_of_votes_changes_nothing(data: st.DataObject) -> None:
     at = [(of, by, vote) for of in ("g0", "g1") for by in (NUMERIC, EXACT) for vote in (0, 1)]
     said = votes(*((*key, score) for key, score in zip(at, scores, strict=True)))
     shuffled = said[data.draw(st.permutations(range(8)))]
-    for panel in (Jury(members=(NUMERIC, EXACT)), Cascade(cheap=NUMERIC, strong=EXACT, low=1, high=3)):
+    for ensemble in (Jury(members=(NUMERIC, EXACT)), Cascade(cheap=NUMERIC, strong=EXACT, low=1, high=3)):
         asked = subjects("a", "b")
-        assert panel.combine(asked, shuffled).equals(panel.combine(asked, said))
-        assert panel.due(asked, shuffled, 1).equals(panel.due(asked, said, 1))
+        assert ensemble.combine(asked, shuffled).equals(ensemble.combine(asked, said))
+        assert ensemble.due(asked, shuffled, 1).equals(ensemble.due(asked, said, 1))
 
 
 def test_a_cascade_asks_the_strong_judge_where_the_cheap_one_is_unsure() -> None:
     cascade = Cascade(cheap=NUMERIC, strong=EXACT, low=0.4, high=0.6)
-    assert isinstance(cascade, Panel) and cascade.members == (NUMERIC, EXACT)
+    assert isinstance(cascade, Ensemble) and cascade.members == (NUMERIC, EXACT)
     scores = (0.39, 0.4, 0.6, 0.61, None)
     said = votes(*((f"g{at}", NUMERIC, 0, score) for at, score in enumerate(scores)))
     asked = subjects(*"abcdef")
@@ -164,7 +164,7 @@ def test_in_a_cascade_the_strong_judge_has_the_word_if_it_can_be_understood() ->
         ({"members": ()}, "0 members, but needs at least 1"),
         ({"members": (NUMERIC,), "how": "uncertainty"}, "1 members, but needs at least 2"),
         ({"members": (NUMERIC, NUMERIC)}, "asks each judge once"),
-        ({"members": (Jury(members=(NUMERIC,)), EXACT)}, "panel cannot sit on a panel"),
+        ({"members": (Jury(members=(NUMERIC,)), EXACT)}, "ensemble cannot be a member of an ensemble"),
         ({"members": (NUMERIC, EXACT), "weights": (1.0,)}, "2 members but 1 weights"),
         ({"members": (NUMERIC, EXACT), "scales": ((0.0, 1.0),)}, "2 members but 1 scales"),
         ({"members": (NUMERIC, EXACT), "weights": (1.0, 0.0)}, "above 0"),
@@ -185,10 +185,10 @@ def test_a_cascade_that_cannot_work_is_refused() -> None:
 
 
 def test_members_and_settings_are_part_of_the_name() -> None:
-    jury = Jury(members=(NUMERIC, Duel(model=ONCE)))
+    jury = Jury(members=(NUMERIC, Pairwise(model=ONCE)))
     others = [replace(jury, how="min"), replace(jury, members=jury.members[::-1]), replace(jury, penalty=0.1)]
-    others += [replace(jury, members=(NUMERIC, Duel(model=ONCE, policy="average")))]
-    assert len({panel.name for panel in (jury, *others)}) == 5
+    others += [replace(jury, members=(NUMERIC, Pairwise(model=ONCE, policy="average")))]
+    assert len({ensemble.name for ensemble in (jury, *others)}) == 5
 
 
 @pytest.fixture
@@ -220,8 +220,10 @@ def test_a_cascade_in_the_wheel_asks_the_strong_judge_only_where_it_is_due(toy: 
 
 
 @pytest.mark.slow
-def test_a_judge_that_compares_can_sit_on_a_jury(toy: Recipe, tmp_path: Path) -> None:
-    jury = Jury(members=(Duel(model=replace(ASKED, sampling=replace(ASKED.sampling, n=1))), Numeric(after="Answer:")))
+def test_a_judge_that_compares_can_be_a_member_of_a_jury(toy: Recipe, tmp_path: Path) -> None:
+    jury = Jury(
+        members=(Pairwise(model=replace(ASKED, sampling=replace(ASKED.sampling, n=1))), Numeric(after="Answer:"))
+    )
     store = turned(replace(toy, judges=(jury,), pick=MaxMin(), keep=()), tmp_path)
     rows = store.sql(
         """select avg(score) filter (judge = $jury) as jury, avg(score) filter (judge <> $jury) as members

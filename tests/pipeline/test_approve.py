@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from flywheel.cli.app import app
 from flywheel.engines.toy.engine import write_weights
 from flywheel.errors import ApprovalNeeded
-from flywheel.pipeline.approve import asked
-from flywheel.pipeline.loop import spin
+from flywheel.pipeline.approve import waiting_promotion
+from flywheel.pipeline.loop import iterate
 from flywheel.recipe.load import load
 from flywheel.recipe.recipe import run_id
 from flywheel.store import evidence
@@ -119,9 +119,9 @@ def test_in_python_the_run_stops_with_an_error_that_says_how_to_go_on(
 ) -> None:
     recipe = load("toy", overrides=(*settings, "iterations=1"))
     with pytest.raises(ApprovalNeeded, match="flywheel approve"):
-        list(spin(lambda _: recipe, tmp_path))
+        list(iterate(lambda _: recipe, tmp_path))
     store = Store(tmp_path / "flywheel.duckdb")
-    waiting = asked(store, run_id(recipe))
+    waiting = waiting_promotion(store, run_id(recipe))
     assert waiting is not None and (waiting.number, waiting.candidate == waiting.incumbent) == (1, False)
     flips = evidence.flipped(store, waiting.candidate, waiting.incumbent, waiting.exam, 100)
     assert set(flips["flip"]) <= {"gained", "lost"} and 0 < len(flips) <= 40

@@ -1,4 +1,4 @@
-"""The wheel on the toy engine: what is stored, that a second run is free, that stopping anywhere changes nothing."""
+"""The loop on the toy engine: what is stored, that a second run is free, that stopping anywhere changes nothing."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from filters.text_filters import Cap
 from flywheel.engines.toy.engine import Toy, write_weights
 from flywheel.errors import EngineError, RecipeError
 from flywheel.pipeline.iteration import Progress
-from flywheel.pipeline.loop import spin
+from flywheel.pipeline.loop import iterate
 from flywheel.protocols import BASE, Asked, Sampling
 from flywheel.recipe.load import load
 from flywheel.recipe.recipe import Recipe
@@ -32,7 +32,7 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> At:
 
 
 def finished(at: At, home: Path) -> Store:
-    list(spin(at, home))
+    list(iterate(at, home))
     return Store(home / "flywheel.duckdb")
 
 
@@ -73,26 +73,26 @@ def test_what_the_filters_dropped_is_told_with_its_reason(toy: At, tmp_path: Pat
 @pytest.mark.slow
 def test_a_second_run_of_the_same_recipe_makes_nothing(toy: At, tmp_path: Path) -> None:
     finished(toy, tmp_path)
-    assert list(spin(toy, tmp_path)) == []
+    assert list(iterate(toy, tmp_path)) == []
 
 
 @pytest.mark.slow
 def test_more_iterations_go_on_where_the_run_ended(toy: At, tmp_path: Path) -> None:
     finished(toy, tmp_path)
-    further = list(spin(toy, tmp_path, iterations=2))
+    further = list(iterate(toy, tmp_path, iterations=2))
     assert {progress.iteration for progress in further} == {2}
 
 
 @pytest.mark.slow
 def test_stopping_after_any_batch_changes_nothing(toy: At, tmp_path: Path) -> None:
     toy = functools.partial(toy, overrides=(*SMALL, "batch=32"))
-    whole = list(spin(toy, tmp_path / "calm"))
+    whole = list(iterate(toy, tmp_path / "calm"))
     for _ in whole:  # one stored thing more each time, then away
-        wheel = spin(toy, tmp_path / "stormy")
-        if next(wheel, None) is None:
+        steps = iterate(toy, tmp_path / "stormy")
+        if next(steps, None) is None:
             break
-        wheel.close()
-    assert list(spin(toy, tmp_path / "stormy")) == []
+        steps.close()
+    assert list(iterate(toy, tmp_path / "stormy")) == []
     assert differences(tmp_path / "calm", tmp_path / "stormy") == []
 
 
@@ -116,7 +116,7 @@ class Broken(Toy):
 @pytest.mark.slow
 def test_an_engine_that_fails_for_good_stops_the_run_and_is_an_event(toy: At, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="no engine today"):
-        list(spin(toy, tmp_path, engine=Broken()))
+        list(iterate(toy, tmp_path, engine=Broken()))
     events = Store(tmp_path / "flywheel.duckdb").sql("select step, kind, detail from events")
     assert events.rows() == [("examine", "failure", "EngineError: no engine today")]
 
@@ -141,7 +141,7 @@ def test_a_hold_draws_new_answers_the_next_time(toy: At, tmp_path: Path, monkeyp
 def test_an_exam_that_overlaps_the_training_prompts_stops_before_any_work(toy: At, tmp_path: Path) -> None:
     overlapping = replace(toy(1), prompts=toy(1).exam.prompts)
     with pytest.raises(RecipeError, match="exam"):
-        next(spin(lambda iteration: overlapping, tmp_path))
+        next(iterate(lambda iteration: overlapping, tmp_path))
     assert not (tmp_path / "flywheel.duckdb").exists()
 
 
@@ -168,7 +168,7 @@ def test_prompts_come_round_and_round(toy: At, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_progress_counts_up_to_its_total(toy: At, tmp_path: Path) -> None:
     def steps() -> Iterator[Progress]:
-        yield from spin(toy, tmp_path)
+        yield from iterate(toy, tmp_path)
 
     last: dict[tuple[int, str], Progress] = {(p.iteration, p.step): p for p in steps()}
     assert all(progress.done == progress.total for progress in last.values())
@@ -203,7 +203,7 @@ def test_a_mistake_in_a_later_iteration_stops_before_any_work(toy: At, tmp_path:
         return recipe if iteration < 3 else replace(recipe, sampling=replace(recipe.sampling, top_p=2.0))
 
     with pytest.raises(RecipeError, match=r"sampling.top_p must be more than 0 and at most 1, not 2.0"):
-        next(spin(at, tmp_path))
+        next(iterate(at, tmp_path))
     assert not (tmp_path / "flywheel.duckdb").exists()
 
 
@@ -211,7 +211,7 @@ def test_a_mistake_in_a_later_iteration_stops_before_any_work(toy: At, tmp_path:
 def test_an_exam_judge_with_a_scale_of_its_own_accepts_what_is_above_its_middle(toy: At, tmp_path: Path) -> None:
     rubric = Rubric(model=Asked(weights=BASE, sampling=Sampling(n=2, temperature=1.0, max_tokens=64)))
     recipe = replace(toy(1), exam=replace(toy(1).exam, judge=rubric))
-    list(spin(lambda iteration: recipe, tmp_path, iterations=1))
+    list(iterate(lambda iteration: recipe, tmp_path, iterations=1))
     store = Store(tmp_path / "flywheel.duckdb")
     accepted = store.sql(
         """select checkpoint, count(*) filter (score > 2.5) as n from (

@@ -1,4 +1,4 @@
-"""Judges are measured while the wheel turns: what is stored of them, and what an alarm does. On the toy engine."""
+"""Judges are measured while the loop runs: what is stored of them, and what an alarm does. On the toy engine."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -14,9 +14,9 @@ from flywheel.engines.toy.engine import write_weights
 from flywheel.errors import HealthAlarm, RecipeError
 from flywheel.health.measures import MEASURES
 from flywheel.identity import title
-from flywheel.pipeline.loop import spin
+from flywheel.pipeline.loop import iterate
 from flywheel.pipeline.monitor import truth
-from flywheel.preflight.recipe import check
+from flywheel.preflight.recipe import check_recipe
 from flywheel.protocols import BASE, AnyJudge, Asked, Sampling, Scaled, Verdict
 from flywheel.recipe.load import load
 from flywheel.recipe.recipe import Alarm, Gate, Meta, Recipe
@@ -24,7 +24,7 @@ from flywheel.report.html import write
 from flywheel.store.schema import HEALTH, Chat
 from flywheel.store.store import Store
 from judges.ensembles import Jury
-from judges.models.pairwise import META, Duel
+from judges.models.pairwise import META, Pairwise
 from judges.models.rubric import Rubric
 from judges.rules.answers import Numeric
 from judges.verdict import votes
@@ -46,7 +46,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recipe]:
 
 
 def turned(recipe: Recipe, home: Path) -> Store:
-    list(spin(lambda iteration: recipe, home))
+    list(iterate(lambda iteration: recipe, home))
     return Store(home / "flywheel.duckdb")
 
 
@@ -194,7 +194,7 @@ def test_an_alarm_that_is_not_red_is_noted_and_the_run_goes_on(recipe: Recipe, t
 )
 def test_alarms_and_gold_are_checked_with_the_recipe(recipe: Recipe, changed: dict[str, object], said: str) -> None:
     with pytest.raises(RecipeError, match=said):
-        check(replace(recipe, **changed))  # type: ignore[arg-type]
+        check_recipe(replace(recipe, **changed))  # type: ignore[arg-type]
 
 
 def test_alarms_are_set_from_the_command_line(recipe: Recipe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -243,14 +243,14 @@ def test_gold_needs_a_scale(recipe: Recipe, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_judges_of_pairs_are_told_what_the_order_does_to_them(recipe: Recipe, tmp_path: Path) -> None:
-    duel = Duel(model=Asked(sampling=Sampling(n=1, temperature=0.7, max_tokens=40)), neighbours=1)
-    found = measured(turned(replace(recipe, judges=(duel,)), tmp_path), duel.name)
+    pairwise = Pairwise(model=Asked(sampling=Sampling(n=1, temperature=0.7, max_tokens=40)), neighbours=1)
+    found = measured(turned(replace(recipe, judges=(pairwise,)), tmp_path), pairwise.name)
     assert {"flip rate", "first slot", "verdict accuracy", "failed"} <= set(found)
     assert found["verdict accuracy"] is not None and found["verdict accuracy"] > 0.5
 
 
 @pytest.mark.slow
-def test_a_panel_is_measured_and_so_is_each_member(recipe: Recipe, tmp_path: Path) -> None:
+def test_an_ensemble_is_measured_and_so_is_each_member(recipe: Recipe, tmp_path: Path) -> None:
     jury = Jury(members=(RIGHT, Numeric(after="Answer:", tolerance=1.0)))
     store = turned(replace(recipe, judges=(jury,), gold=RIGHT), tmp_path)
     judges = store.sql("select judge from health group by judge order by min(rowid)")["judge"].to_list()
@@ -260,9 +260,9 @@ def test_a_panel_is_measured_and_so_is_each_member(recipe: Recipe, tmp_path: Pat
 
 @pytest.mark.slow
 def test_a_meta_judge_is_told_whether_it_follows_the_scores(recipe: Recipe, tmp_path: Path) -> None:
-    duel = Duel(model=Asked(sampling=Sampling(n=1, temperature=0.7, max_tokens=60)), template=META)
-    meta = Meta(keep=(MostDisputed(),), judge=duel, pick=MaxMin())
-    found = measured(turned(replace(recipe, meta=meta, pick=MaxMin()), tmp_path), duel.name)
+    pairwise = Pairwise(model=Asked(sampling=Sampling(n=1, temperature=0.7, max_tokens=60)), template=META)
+    meta = Meta(keep=(MostDisputed(),), judge=pairwise, pick=MaxMin())
+    found = measured(turned(replace(recipe, meta=meta, pick=MaxMin()), tmp_path), pairwise.name)
     assert {"flip rate", "first slot", "failed"} <= set(found)
 
 
@@ -297,9 +297,9 @@ def test_a_judge_with_weights_of_its_own_is_asked_whether_it_prefers_its_own_ans
 @pytest.mark.slow
 def test_a_killed_judge_step_measures_the_same(recipe: Recipe, store: Store, tmp_path: Path) -> None:
     while True:
-        wheel = spin(lambda iteration: recipe, tmp_path)
-        if next(wheel, None) is None:
+        steps = iterate(lambda iteration: recipe, tmp_path)
+        if next(steps, None) is None:
             break
-        wheel.close()
+        steps.close()
     stormy = Store(tmp_path / "flywheel.duckdb").sql("from health")
     assert stormy.schema == HEALTH and stormy.equals(store.sql("from health"))

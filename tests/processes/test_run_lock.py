@@ -1,4 +1,4 @@
-"""A run's wheel is turned by one process at a time."""
+"""One process at a time goes on with a run."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ with alone(pathlib.Path(sys.argv[1]), "r1", "mine"):
 @pytest.fixture
 def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator["subprocess.Popen[str]"]:
     """Another process that has the lock of run r1, and has a child; the child's id is on its standard output."""
-    monkeypatch.setattr(run_lock, "PATIENCE", 0.2)
+    monkeypatch.setattr(run_lock, "RUN_LOCK_SECONDS", 0.2)
     command = [sys.executable, "-c", HOLDER, str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": os.getcwd(), "PREFECT__FLOW_RUN_ID": "f-1"}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
@@ -61,7 +61,7 @@ def test_who_comes_second_is_told_who_is_there_and_the_kernel_frees_what_a_kille
 def test_two_of_one_process_are_two_and_the_lock_is_free_afterwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_lock, "PATIENCE", 0.1)
+    monkeypatch.setattr(run_lock, "RUN_LOCK_SECONDS", 0.1)
     with alone(tmp_path, "r1", "mine"):
         with pytest.raises(AlreadyRunning, match=f"in process {os.getpid()} since"), alone(tmp_path, "r1", "mine"):
             pass

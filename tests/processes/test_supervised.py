@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from flywheel.processes.supervised import leashed
+from flywheel.processes.supervised import supervised
 
 FAMILY = (
     "import os, subprocess, sys, time\n"
@@ -17,8 +17,8 @@ FAMILY = (
 )
 PARENT = (
     "import sys, time\n"
-    "from flywheel.processes.supervised import leashed\n"
-    "with leashed([sys.executable, '-c', sys.argv[1], sys.argv[2]]):\n"
+    "from flywheel.processes.supervised import supervised\n"
+    "with supervised([sys.executable, '-c', sys.argv[1], sys.argv[2]]):\n"
     "    time.sleep(600)\n"
 )
 
@@ -46,7 +46,7 @@ def assert_gone(pids: list[int]) -> None:
 
 
 def test_leaving_the_block_ends_child_and_grandchild(tmp_path: Path) -> None:
-    with leashed([sys.executable, "-c", FAMILY, str(tmp_path / "pids")]):
+    with supervised([sys.executable, "-c", FAMILY, str(tmp_path / "pids")]):
         pids = wait_for_family(tmp_path / "pids")
         assert all(alive(pid) for pid in pids)
     assert_gone(pids)
@@ -61,7 +61,7 @@ def test_sigkill_of_the_parent_ends_child_and_grandchild(tmp_path: Path) -> None
 
 
 def test_the_exit_code_of_the_child_comes_back() -> None:
-    with leashed([sys.executable, "-c", "raise SystemExit(7)"]) as process:
+    with supervised([sys.executable, "-c", "raise SystemExit(7)"]) as process:
         assert process.wait(20) == 7
-    with leashed([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]) as process:
+    with supervised([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]) as process:
         assert process.wait(20) == 137

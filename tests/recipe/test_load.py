@@ -12,7 +12,7 @@ import pytest
 from flywheel.errors import RecipeError, SourceError
 from flywheel.identity import describe
 from flywheel.preflight import recipe as checks
-from flywheel.preflight.recipe import check
+from flywheel.preflight.recipe import check_recipe
 from flywheel.protocols import BASE, POLICY, Asked, Sampling
 from flywheel.recipe.load import load
 from flywheel.recipe.overrides import override
@@ -195,12 +195,12 @@ def test_settings_are_applied_by_load_to_every_iteration(tmp_path: Path) -> None
 
 
 def test_a_sound_recipe_passes(recipe: Recipe) -> None:
-    check(recipe)
+    check_recipe(recipe)
 
 
 def problems(recipe: Recipe) -> str:
     with pytest.raises(RecipeError) as told:
-        check(recipe)
+        check_recipe(recipe)
     return str(told.value)
 
 
@@ -256,7 +256,7 @@ def test_parameters_that_the_engine_does_not_have_are_refused_before_any_work(re
     judging = replace(recipe, judges=(replace(recipe.exam.judge, model=asked),))
     assert "judges.0.model.sampling.repetition_penalty is 1.1, but the engine toy" in problems(judging)
     elsewhere = replace(recipe, judges=(replace(recipe.exam.judge, model=replace(asked, engine="http://judge:8000")),))
-    check(elsewhere)
+    check_recipe(elsewhere)
 
 
 def test_lengths_and_penalties_that_cannot_be_are_refused(recipe: Recipe) -> None:
@@ -329,19 +329,19 @@ def test_a_base_must_be_a_model_folder_or_look_like_a_hub_id(
     monkeypatch.setattr(checks, "engine_problems", lambda recipe: [])
     local = replace(recipe, engine="local")
     for fine in ("gpt2", "Qwen/Qwen3-0.6B"):
-        check(replace(local, base=fine))
+        check_recipe(replace(local, base=fine))
     assert "base ./nowhere does not exist" in problems(replace(local, base="./nowhere"))
     assert "base /no/such/folder does not exist" in problems(replace(local, base="/no/such/folder"))
     assert "holds no config.json" in problems(replace(local, base=str(tmp_path)))
 
 
 def test_what_is_passed_through_to_the_trainer_may_be_any_mapping(recipe: Recipe) -> None:
-    check(replace(recipe, train=Sft(trl=MappingProxyType({"loss_type": "nll"}))))
+    check_recipe(replace(recipe, train=Sft(trl=MappingProxyType({"loss_type": "nll"}))))
 
 
 @pytest.mark.slow
 def test_prompts_that_do_not_fit_the_context_are_told_before_any_work(recipe: Recipe, tiny: Path) -> None:
     local = replace(recipe, base=str(tiny), engine="local")
-    check(local)
+    check_recipe(local)
     long = override(local, ["prompts.first=16", "prompts.last=21"])
     assert "prompts: 1 of 5 prompts do not fit the model's context of 128 tokens" in problems(long)

@@ -21,10 +21,10 @@ from filters.text_filters import Cap, Distinct, Finished
 from flows.recipes.toy import Sums
 from flows.recipes.toy import recipe as toy
 from flywheel.cli.app import app
-from flywheel.cli.replay import plain
+from flywheel.cli.replay import one_line
 from flywheel.engines.toy.engine import write_weights
 from flywheel.errors import FlywheelError, RecipeError, StoreError
-from flywheel.pipeline.loop import spin
+from flywheel.pipeline.loop import iterate
 from flywheel.protocols import Asked, Sampling
 from flywheel.recipe.recipe import Meta, Recipe
 from flywheel.replay.difference import ROWS, Side, difference, matched, nobody_knows
@@ -34,15 +34,15 @@ from flywheel.store.schema import EXAMPLES, SELECTIONS
 from flywheel.store.store import Store
 from flywheel.training.settings import Kto
 from judges.ensembles import Cascade
-from judges.models.pairwise import META, Duel
+from judges.models.pairwise import META, Pairwise
 from judges.models.rubric import Rubric
 from judges.rules.answers import Numeric
 
 EXAM = replace(toy.exam, prompts=Sums(side=2, first=50, last=60))
 WORDS = Sampling(n=2, temperature=0.7, max_tokens=64)
 rubric = Rubric(model=Asked(sampling=replace(WORDS, n=3)))
-duel = Duel(model=Asked(sampling=replace(WORDS, n=1)), policy="weighted", measure="rating")
-meta = Meta(keep=(MostDisputed(),), judge=replace(duel, template=META), pick=MaxMin())
+pairwise = Pairwise(model=Asked(sampling=replace(WORDS, n=1)), policy="weighted", measure="rating")
+meta = Meta(keep=(MostDisputed(),), judge=replace(pairwise, template=META), pick=MaxMin())
 MINE = """
 from dataclasses import dataclass, replace
 from flows.recipes.toy import Sums, recipe as toy
@@ -72,7 +72,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
 def turned(small: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The home of a run of two iterations with everything in it. Nothing here may change it."""
     home = tmp_path_factory.mktemp("turned")
-    for _ in spin(lambda iteration: small, home):
+    for _ in iterate(lambda iteration: small, home):
         pass
     return home
 
@@ -84,9 +84,9 @@ def selected(recipe: Recipe, home: Path) -> Path:
 
 def until(step: str, iteration: int, recipe: Recipe, home: Path) -> Path:
     """The home, with a run that is stopped as soon as it has stored something of a step."""
-    wheel = spin(lambda number: recipe, home)
-    next(at for at in wheel if (at.step, at.iteration) == (step, iteration))
-    wheel.close()  # type: ignore[attr-defined]
+    steps = iterate(lambda number: recipe, home)
+    next(at for at in steps if (at.step, at.iteration) == (step, iteration))
+    steps.close()  # type: ignore[attr-defined]
     return home
 
 
@@ -145,13 +145,13 @@ def test_the_runs_own_recipe_gives_every_stored_dataset_again(small: Recipe, tur
 @pytest.mark.parametrize(
     "change",
     [
-        {"judges": (replace(duel, policy="average", measure="wins"),), "keep": (Finished(),), "pick": MaxMin()},
+        {"judges": (replace(pairwise, policy="average", measure="wins"),), "keep": (Finished(),), "pick": MaxMin()},
         {"judges": (rubric, toy.judges[0]), "keep": (Distinct(), Cap(3, seed=3)), "gold": toy.judges[0]}
         | {"pick": Unpaired(), "train": Kto()},
         {"judges": (rubric,), "keep": (), "pick": MaxMin(), "meta": meta},
         {"judges": (Cascade(cheap=rubric, strong=Numeric(), low=1.1, high=4.9),), "keep": (Cap(2),)},
     ],
-    ids=["pairs", "labels and gold", "judgments of judgments", "panel"],
+    ids=["pairs", "labels and gold", "judgments of judgments", "ensemble"],
 )
 def test_so_does_a_recipe_whatever_its_parts(small: Recipe, tmp_path: Path, change: dict[str, Any]) -> None:
     recipe = replace(small, prompts=Sums(side=2, first=0, last=8), **change)
@@ -167,14 +167,14 @@ def test_so_does_a_recipe_whatever_its_parts(small: Recipe, tmp_path: Path, chan
     [
         {"keep": (Correct(threshold=0.0), Distinct(), Cap(1))},
         {"judges": (rubric,), "keep": (Finished(),), "pick": MaxMin(), "meta": meta},
-        {"judges": (duel,), "keep": (), "pick": MaxMin()},
+        {"judges": (pairwise,), "keep": (), "pick": MaxMin()},
     ],
     ids=["filters", "judgments of judgments", "pairs"],
 )
 def test_another_recipe_gives_what_a_run_with_it_selects(
     small: Recipe, turned: Path, tmp_path: Path, change: dict[str, Any]
 ) -> None:
-    """Of the first iteration both have the same answers, and the judges ask with the same dice."""
+    """Of the first iteration both have the same answers, and the judges ask with the same seeds."""
     before, other = fingerprint(turned), replace(small, **change)
     home, mine = selected(other, tmp_path / "other"), copied(turned, tmp_path / "mine")
     found, questions = replayed(other, mine, 1)
@@ -413,8 +413,8 @@ def test_programs_get_an_object_for_each_row_and_trl_its_files(
 
 
 def test_what_a_model_wrote_cannot_reach_the_terminal() -> None:
-    assert plain("\x1b[31mred\x07\r\n\u202eok é\t[bold]") == r"\x1b[31mred\x07\r\n\u202eok é\t[bold]"
-    assert plain("a" * 301, 300) == "a" * 300 + "…"
+    assert one_line("\x1b[31mred\x07\r\n\u202eok é\t[bold]") == r"\x1b[31mred\x07\r\n\u202eok é\t[bold]"
+    assert one_line("a" * 301, 300) == "a" * 300 + "…"
 
 
 # What is the same row

@@ -10,7 +10,7 @@ import pytest
 from flows.recipes.toy import recipe as toy
 from flywheel.identity import describe_text
 from flywheel.report.html import _samples, write
-from flywheel.report.page import POINTS, curve, page, settings, table
+from flywheel.report.page import CURVE_POINTS, curve, html_table, page, settings
 from flywheel.store import evidence, queries
 from flywheel.store.store import Store
 from flywheel.training.settings import Sft
@@ -107,12 +107,12 @@ def test_a_curve_goes_through_its_points_and_names_are_only_text() -> None:
     assert 'd="M60.0 12.0 L508.0 245.0"' in drawn and "a&lt;b" in drawn and "<loss>" not in drawn
     assert curve("none", {}, "x", "y") == curve("none", {"a": []}, "x", "y") == ""
     assert "nan" not in curve("flat", {"a": [(1.0, 2.0)]}, "x", "y")
-    long = curve("long", {"a": [(float(at), 0.0) for at in range(10 * POINTS)]}, "x", "y")
-    assert long.count(" L") <= POINTS
+    long = curve("long", {"a": [(float(at), 0.0) for at in range(10 * CURVE_POINTS)]}, "x", "y")
+    assert long.count(" L") <= CURVE_POINTS
 
 
 @pytest.mark.parametrize("text", ["<script>alert(1)</script>", "a\n<img src=x>", "x" * 3000])
 def test_a_cell_is_text_and_no_longer_than_can_be_read(text: str) -> None:
-    made = page("t", [table([(text, 1, 0.123456)], ("<a>", "b", "c"))])
+    made = page("t", [html_table([(text, 1, 0.123456)], ("<a>", "b", "c"))])
     assert "<script" not in made and "<img src" not in made and "<a>" not in made
     assert len(made) < 6000 and '<td class="number">0.1235</td>' in made

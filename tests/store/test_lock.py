@@ -100,7 +100,7 @@ def test_a_writer_that_has_waited_long_goes_before_new_readers(store: Store) -> 
 def test_who_never_goes_costs_patience_and_nothing_else(
     store: Store, monkeypatch: pytest.MonkeyPatch, how: int
 ) -> None:
-    monkeypatch.setattr(lock, "PATIENCE", 0.2)
+    monkeypatch.setattr(lock, "STORE_LOCK_SECONDS", 0.2)
     with locked(store.path.parent, how):
         assert store.add("metrics", ROW) == 1
         assert store.sql("select count(*) from metrics").item() == 1

@@ -19,12 +19,12 @@ from flywheel.engines.toy.engine import write_weights
 from flywheel.errors import StoreError, WeightsError
 from flywheel.exchange.export import find_checkpoint, find_dataset
 from flywheel.identity import describe_text
-from flywheel.pipeline.loop import spin
+from flywheel.pipeline.loop import iterate
 from flywheel.processes.run_lock import alone
 from flywheel.recipe.recipe import Recipe, run_id
 from flywheel.report.terminal import overview
 from flywheel.store.lookup import find_run, short_id
-from flywheel.store.maintenance import check
+from flywheel.store.maintenance import faults
 from flywheel.store.store import Store
 from tests.store.test_views import frame
 
@@ -210,25 +210,25 @@ def small(tmp_path: Path) -> Callable[[str], Recipe]:
 def test_a_start_that_makes_nothing_leaves_no_run(small: Callable[[str], Recipe], tmp_path: Path) -> None:
     home, recipe = tmp_path / "home", small("nowhere")
     with pytest.raises(WeightsError, match="no such folder"):
-        list(spin(lambda _: recipe, home))
+        list(iterate(lambda _: recipe, home))
     store = Store(home / "flywheel.duckdb")
     assert store.sql("from runs").is_empty() and store.sql("from iterations").is_empty()
     assert store.sql("select run, kind from events").rows() == [(run_id(recipe), "failure")], "but it is not forgotten"
-    assert not list(check(store, home)) and "holds no run" in listed(store)
+    assert not list(faults(store, home)) and "holds no run" in listed(store)
 
 
 def test_a_run_that_was_stopped_in_its_first_exam_can_be_seen_and_goes_on(
     small: Callable[[str], Recipe], tmp_path: Path
 ) -> None:
     home, recipe = tmp_path / "home", small("weights")
-    wheel = spin(lambda _: recipe, home)
-    assert next(wheel)[:4] == (run_id(recipe), 0, "examine", 4)
+    steps = iterate(lambda _: recipe, home)
+    assert next(steps)[:4] == (run_id(recipe), 0, "examine", 4)
     store = Store(home / "flywheel.duckdb")
     assert f"toy  {run_id(recipe)}  begun" in (shown := listed(store)) and "goes on in process" in shown
-    wheel.close()  # type: ignore[attr-defined]
-    assert find_run(store, "toy").id == run_id(recipe) and not list(check(store, home))
+    steps.close()  # type: ignore[attr-defined]
+    assert find_run(store, "toy").id == run_id(recipe) and not list(faults(store, home))
     before = store.sql("from runs")
-    for _ in spin(lambda _: recipe, home, iterations=0):
+    for _ in iterate(lambda _: recipe, home, iterations=0):
         pass
     assert store.sql("from runs").equals(before) and len(store.sql("from iterations")) == 1
     done = CliRunner().invoke(app, ["report", "--run", run_id(recipe)[:5], "--home", str(home)], catch_exceptions=False)
@@ -236,5 +236,5 @@ def test_a_run_that_was_stopped_in_its_first_exam_can_be_seen_and_goes_on(
     shutil.rmtree(tmp_path / "weights")
     broken = replace(recipe, seed=1)
     with pytest.raises(WeightsError):
-        list(spin(lambda _: broken, home))
+        list(iterate(lambda _: broken, home))
     assert find_run(store, "toy") == (run_id(recipe), "toy", ""), "the name still means the run that is there"

@@ -19,11 +19,11 @@ from typer.testing import CliRunner
 from flywheel.cli.app import app
 from flywheel.engines.toy.engine import write_weights
 from flywheel.errors import StoreError
-from flywheel.pipeline.loop import spin
+from flywheel.pipeline.loop import iterate
 from flywheel.recipe.load import load
 from flywheel.store import copies, maintenance
 from flywheel.store.copies import backup, compact
-from flywheel.store.maintenance import REFERENCES, check
+from flywheel.store.maintenance import REFERENCES, faults
 from flywheel.store.schema import APPROVALS, COMPARISONS, HEALTH, KEYS, TABLES
 from flywheel.store.store import Store
 from tests import ROOT
@@ -61,7 +61,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FLYWHEEL_TOY_WEIGHTS", str(write_weights(home / "weights", 0.3, 1)))
-        list(spin(functools.partial(load, "toy", overrides=SMALL), home, iterations=1))
+        list(iterate(functools.partial(load, "toy", overrides=SMALL), home, iterations=1))
     store = Store(home / "flywheel.duckdb")
     answers = store.sql("select id from generations order by id limit 2")["id"]
     run = store.sql("select id from runs").item()
@@ -87,7 +87,7 @@ def damage(home: Path, *statements: str) -> None:
 
 
 def found(home: Path) -> list[maintenance.Finding]:
-    return list(check(Store(home / "flywheel.duckdb"), home))
+    return list(faults(Store(home / "flywheel.duckdb"), home))
 
 
 def command(*argv: str, home: Path) -> Any:
@@ -253,7 +253,7 @@ def test_nothing_is_lost_and_copies_are_sound_while_another_process_writes(home:
     assert Store(path).sql("select count(*) from metrics where name like 'n%'").item() == 50 * batches
     for number in range(rounds):
         copy = Store(home / f"copy {number}")
-        assert list(check(copy, home)) == []
+        assert list(faults(copy, home)) == []
         assert copy.sql("select count(*) from metrics where name like 'n%'").item() % 50 == 0
     assert found(home) == []
 

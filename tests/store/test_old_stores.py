@@ -22,7 +22,7 @@ from flywheel.cli.app import app
 from flywheel.errors import ApprovalNeeded
 from flywheel.identity import version
 from flywheel.identity.shipped import recorded
-from flywheel.pipeline.loop import spin
+from flywheel.pipeline.loop import iterate
 from flywheel.recipe.load import load
 from flywheel.store.store import Store
 from judges.models.rubric import Rubric
@@ -224,7 +224,7 @@ def test_what_a_replay_asked_is_not_asked_again(unpacked: Callable[[str], Old]) 
 
 
 def go_on(old: Old, goal: int) -> None:
-    """Turn the wheel until so many iterations are decided, and approve what waits."""
+    """Run the loop until so many iterations are decided, and approve what waits."""
     try:
         turn(old, goal)
     except ApprovalNeeded:
@@ -234,5 +234,5 @@ def go_on(old: Old, goal: int) -> None:
 
 
 def turn(old: Old, goal: int) -> None:
-    for at in spin(old.recipe_at, old.home, iterations=goal):
+    for at in iterate(old.recipe_at, old.home, iterations=goal):
         assert at.iteration == goal, "it began anew"

@@ -134,11 +134,11 @@ def test_processes_that_make_the_same_store_at_once_make_one(tmp_path: Path) -> 
 
 
 def test_a_kill_loses_no_batch_that_was_acknowledged_and_leaves_no_half(store: Store) -> None:
-    dice, first = random.Random(0), 0
+    generator, first = random.Random(0), 0
     for _ in range(20):
         with child(WRITER, store.path, first, 10_000) as writer:
             acknowledged = int(line(writer))
-            time.sleep(dice.uniform(0, 0.2))
+            time.sleep(generator.uniform(0, 0.2))
             writer.send_signal(signal.SIGKILL)
             assert writer.stdout is not None
             rest = writer.stdout.read().split()

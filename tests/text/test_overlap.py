@@ -104,7 +104,7 @@ def test_each_prompt_comes_once_and_in_order(monkeypatch: pytest.MonkeyPatch) ->
     train = [f"{i} {LONG} {i}" for i in range(40)]
     expected = [(i, 0, LONG) for i in range(40)]
     assert pairs(train, [f"x {LONG} {LONG}", f"y {LONG}"]) == expected
-    monkeypatch.setattr(overlap, "CHUNK", 100)  # a prompt or two at a time
+    monkeypatch.setattr(overlap, "CHUNK_TEXT_BYTES", 100)  # a prompt or two at a time
     assert pairs(train, [f"x {LONG} {LONG}", f"y {LONG}"]) == expected
 
 

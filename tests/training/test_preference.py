@@ -16,8 +16,8 @@ from flywheel.checkpoints.canary import same_shape
 from flywheel.engines.table import open_engine
 from flywheel.engines.toy.engine import write_weights
 from flywheel.errors import EngineError, PromptTooLong, RecipeError, TrainingError, WeightsError
-from flywheel.pipeline.loop import spin
-from flywheel.preflight.recipe import check as check_recipe
+from flywheel.pipeline.loop import iterate
+from flywheel.preflight.recipe import check_recipe
 from flywheel.protocols import Sampling
 from flywheel.recipe.load import load
 from flywheel.recipe.overrides import override
@@ -25,7 +25,7 @@ from flywheel.store.schema import EXAMPLES, Chat
 from flywheel.store.store import Store
 from flywheel.training import run as training
 from flywheel.training import worker as child
-from flywheel.training.fit import check
+from flywheel.training.fit import check_examples
 from flywheel.training.kinds.preference import labelled
 from flywheel.training.plan import Spec, check_options
 from flywheel.training.rows import mismatched
@@ -137,7 +137,7 @@ def test_pairs_make_the_chosen_answers_likelier_than_the_rejected(
 ) -> None:
     out = tmp_path / "c1"
     numbers = here(job(pairs, tiny, out, settings, tiny if settings.reference == "init" else None))
-    weights.check(str(out))
+    weights.check_weights(str(out))
     assert same_shape(out, tiny)
     gained = margin(out, pairs) - margin(tiny, pairs)
     assert (gained > 0).mean() > 0.9, "the implicit reward ranks the pairs it has seen"
@@ -265,7 +265,7 @@ def test_one_copy_of_the_weights_is_in_memory(
     before = models()
     near = {"init": str(tiny), "base": str(tiny_other), "none": None}[settings.reference]
     spec = Spec(pairs, str(tiny), near, tmp_path / "c1", tmp_path, settings, 0)
-    tokenizer, model = child.load(spec)
+    tokenizer, model = child.load_network(spec)
     task = child.way(spec).prepared(spec, pl.read_parquet(pairs), tokenizer, model)
     trainer = child.build(spec, task, tokenizer, model)
     assert len(models() - before) == 1 and trainer.ref_model is None
@@ -302,7 +302,7 @@ def test_the_store_knows_the_reference(
     sizes = ("iterations=2", "prompts.side=4", "exam.prompts.side=2", "gate.promote=always")
     small = load("toy", overrides=sizes)
     recipe = dataclasses.replace(small, keep=(), pick=RightOverWrong(), train=settings, init_from=init_from)
-    list(spin(lambda _: recipe, tmp_path))
+    list(iterate(lambda _: recipe, tmp_path))
     made = Store(tmp_path / "flywheel.duckdb").sql("select * from checkpoints order by created_at").to_dicts()
     base, first, second = made
     assert first["parent"] == base["id"] and second["parent"] == (first if init_from == "previous" else base)["id"]
@@ -354,7 +354,7 @@ def test_trl_would_make_the_same_pairs(pairs: Path, tiny: Path, tmp_path: Path) 
     from trl.trainer.dpo_trainer import DPOTrainer
 
     spec = Spec(pairs, str(tiny), str(tiny), tmp_path / "c1", tmp_path, Dpo(), 0)
-    tokenizer, model = child.load(spec)
+    tokenizer, model = child.load_network(spec)
     frame = pl.read_parquet(pairs)
     ours = child.way(spec).prepared(spec, frame, tokenizer, model).data
     sides = {
@@ -402,11 +402,11 @@ def frame(rejected: list[str | None], weight: list[float]) -> pl.DataFrame:
 
 @pytest.mark.parametrize("settings", [Dpo(), SimPo(), Orpo(), Reward()], ids=lambda each: type(each).__name__)
 def test_pairs_are_wanted_before_the_child_starts(settings: Training) -> None:
-    check(frame(["no"], [1.0]), settings)
+    check_examples(frame(["no"], [1.0]), settings)
     with pytest.raises(
         TrainingError, match=f"1 of 2 examples have no rejected answer, and {type(settings).__name__} learns"
     ):
-        check(frame(["no", None], [1.0, 1.0]), settings)
+        check_examples(frame(["no", None], [1.0, 1.0]), settings)
 
 
 @pytest.mark.parametrize(
@@ -423,9 +423,9 @@ def test_pairs_are_wanted_before_the_child_starts(settings: Training) -> None:
 def test_weights_that_a_training_cannot_use(
     settings: Training, good: list[float], bad: list[float], words: str
 ) -> None:
-    check(frame(["no"] * len(good), good), settings)
+    check_examples(frame(["no"] * len(good), good), settings)
     with pytest.raises(TrainingError, match=words):
-        check(frame(["no"] * len(bad), bad), settings)
+        check_examples(frame(["no"] * len(bad), bad), settings)
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def tokenizer(folder: Path) -> Any:
 
 
 def test_it_is_a_sealed_folder_and_nothing_is_left_beside_it(folder: Path) -> None:
-    weights.check(str(folder))
+    weights.check_weights(str(folder))
     assert weights.sealed(folder)
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 

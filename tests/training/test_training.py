@@ -23,7 +23,7 @@ from flywheel.training import fit
 from flywheel.training import run as training
 from flywheel.training import worker as child
 from flywheel.training.kinds import sft
-from flywheel.training.network import load
+from flywheel.training.network import load_network
 from flywheel.training.plan import Spec, planned
 from flywheel.training.rows import IGNORED, encode, end_of_turn, order, stop_tokens, thoughtless
 from flywheel.training.run import Job, TrainingProgress, metrics, train
@@ -118,9 +118,9 @@ def test_left_out_thoughts_are_cut_off_and_one_that_the_prompt_begins_is_closed(
 
 def test_an_endless_thought_is_refused_before_the_training_where_thoughts_are_left_out() -> None:
     rows = pl.DataFrame({"chosen": ["3", "<think>hm"], "rejected": [None, None], "weight": [1.0, 1.0]})
-    fit.check(rows, Sft())
+    fit.check_examples(rows, Sft())
     with pytest.raises(TrainingError, match="1 of 2 examples have a thought without an end"):
-        fit.check(rows, Sft(thoughts="leave out"))
+        fit.check_examples(rows, Sft(thoughts="leave out"))
 
 
 @pytest.mark.slow
@@ -193,7 +193,7 @@ def test_a_training_learns_and_publishes_a_whole_checkpoint(
     trained: tuple[Path, list[TrainingProgress]], tiny: Path
 ) -> None:
     out, said = trained
-    weights.check(str(out))
+    weights.check_weights(str(out))
     assert [progress.step for progress in said] == list(range(1, STEPS + 1))
     assert {progress.steps for progress in said} == {STEPS}
     numbers = metrics(out, "c1")
@@ -219,7 +219,7 @@ def test_the_canary_is_what_the_saved_weights_say(trained: tuple[Path, list[Trai
 def test_what_is_complete_is_not_made_again(
     trained: tuple[Path, list[TrainingProgress]], examples: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "leashed", None)
+    monkeypatch.setattr(training, "supervised", None)
     assert list(train(job(examples, tiny, trained[0]))) == []
 
 
@@ -228,7 +228,7 @@ def test_lora_ends_in_an_ordinary_checkpoint(examples: Path, tiny: Path, tmp_pat
     out = tmp_path / "c1"
     settings = Sft(lr=1e-2, batch_size=16, save_every=3, lora=Lora(rank=4, target_modules=("q_proj", "v_proj")))
     assert here(job(examples, tiny, out, settings))["step"] == 6
-    weights.check(str(out))
+    weights.check_weights(str(out))
     assert not list(out.glob("adapter*"))
     assert weights.parameters(str(out)) == weights.parameters(str(tiny))
     canary = json.loads((out / "canary.json").read_text())
@@ -250,7 +250,7 @@ def weighted_losses(spec: Spec) -> tuple[list[float], list[float]]:
     """The trainer's losses of its first batches, and the same by hand."""
     import torch
 
-    tokenizer, model = load(spec)
+    tokenizer, model = load_network(spec)
     task = sft.prepared(spec, pl.read_parquet(spec.examples), tokenizer, model)
     trainer = child.build(spec, task, tokenizer, model)
     losses, expected = [], []
@@ -391,7 +391,7 @@ def test_accelerate_launch_gives_one_checkpoint_and_the_same_losses(examples: Pa
     )
     assert len(list(train(job(examples, tiny, tmp_path / "two", settings, launcher=launcher)))) == 5
     assert len(list(train(job(examples, tiny, tmp_path / "one", settings)))) == 5
-    weights.check(str(tmp_path / "two"))
+    weights.check_weights(str(tmp_path / "two"))
     one, two = (metrics(tmp_path / name, "c").filter(pl.col("name") == "loss") for name in ("one", "two"))
     assert two["value"].to_list() == pytest.approx(one["value"].to_list(), rel=1e-3)
     canary = json.loads((tmp_path / "two" / "canary.json").read_text())

@@ -13,10 +13,10 @@ import polars as pl
 
 from flywheel.errors import FlywheelError, StoreError
 from flywheel.store.home import open_store
-from flywheel.store.query import asked, relation
+from flywheel.store.query import relation, run_query
 from flywheel.store.store import Store
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 FORMS = {
     ".parquet": "FORMAT parquet, COMPRESSION zstd",
     ".csv": "FORMAT csv, HEADER true",
@@ -26,7 +26,7 @@ FORMS = {
 IMPATIENT, PATIENT = 1.0, 60.0
 """Seconds of waiting for the store before one is told why, and in all after that."""
 BUSY = "is in use by"
-REFUSED = re.compile(r'type "(.+?)".*read-only mode')
+READ_ONLY_REFUSAL = re.compile(r'type "(.+?)".*read-only mode')
 
 
 class Column(NamedTuple):
@@ -46,7 +46,7 @@ class Relation(NamedTuple):
     columns: tuple[Column, ...]
 
 
-def in_turn(home: Path, ask: Callable[[Store], T], tell: Callable[[str], object]) -> T:
+def in_turn(home: Path, ask: Callable[[Store], _T], tell: Callable[[str], object]) -> _T:
     """What `ask` gives of the store of a folder; `tell` hears who has the store, where one waits for it."""
     try:
         return ask(open_store(home, IMPATIENT))
@@ -58,9 +58,9 @@ def in_turn(home: Path, ask: Callable[[Store], T], tell: Callable[[str], object]
     return ask(open_store(home, PATIENT))
 
 
-def answer(store: Store, question: str, most: int | None = None) -> pl.DataFrame:
+def answer_question(store: Store, question: str, most: int | None = None) -> pl.DataFrame:
     """The answer, `most` rows of it. StoreError where DuckDB refuses the question; Ctrl-C ends it."""
-    return _cancellable(store, partial(asked, query=question, most=most))
+    return _cancellable(store, partial(run_query, query=question, most=most))
 
 
 def statements(store: Store, text: str) -> list[str]:
@@ -138,7 +138,7 @@ def _plain(place: int, kind: str, ending: str) -> str:
     return f"#{place}::VARCHAR" if "INTERVAL" in kind else f"#{place}"
 
 
-def _cancellable(store: Store, ask: Callable[[Any], T]) -> T:
+def _cancellable(store: Store, ask: Callable[[Any], _T]) -> _T:
     """DuckDB works in another thread: it does not hear Ctrl-C by itself before it is done."""
     with _told(), store.reading() as connection, ThreadPoolExecutor(1) as worker:
         work = worker.submit(ask, connection)
@@ -156,7 +156,7 @@ def _told() -> Iterator[None]:
     try:
         yield
     except StoreError as error:
-        if found := REFUSED.search(str(error)):
+        if found := READ_ONLY_REFUSAL.search(str(error)):
             raise StoreError(
                 f"a question is read-only, and {found[1]} would write: the history is never edited; "
                 "`flywheel store backup FILE` makes a copy to work on"

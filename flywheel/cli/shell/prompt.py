@@ -30,7 +30,7 @@ COMMANDS = {
     ".expand": "rows one below the other, with all of a long text; again: rows as lines",
     ".quit": "leave, as Ctrl-D does",
 }
-WORDS = {"help": ".help", "exit": ".quit", "quit": ".quit"}
+COMMAND_WORDS = {"help": ".help", "exit": ".quit", "quit": ".quit"}
 """What people write who come from other shells."""
 
 
@@ -56,7 +56,7 @@ def session(known: Sequence[ask.Relation]) -> "PromptSession[str]":
 def complete(text: str) -> bool:
     """Whether Enter asks: after a semicolon, a command, or nothing at all."""
     text = text.strip()
-    return not text or text.startswith(".") or text.endswith(";") or text.lower() in WORDS
+    return not text or text.startswith(".") or text.endswith(";") or text.lower() in COMMAND_WORDS
 
 
 def history() -> History:

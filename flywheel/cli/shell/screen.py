@@ -26,7 +26,7 @@ PAGER_OPTIONS = "-SRFX"
 """Of less, unless $LESS says otherwise: long lines are not wrapped, colours are shown, a short text is not paged."""
 
 
-def lines(frame: pl.DataFrame, width: int) -> RenderableType:
+def row_lines(frame: pl.DataFrame, width: int) -> RenderableType:
     """A line for each row, no wider than `width`: long cells are cut, and it says which columns are left out."""
     cells = [[_cell(value) for value in frame[name].to_list()] for name in frame.columns]
     heads = [name.translate(IN_A_LINE) for name in frame.columns]

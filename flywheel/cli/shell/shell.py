@@ -17,12 +17,12 @@ from rich.table import Table
 from rich.text import Text
 
 from flywheel.cli.shell import ask, screen
-from flywheel.cli.shell.prompt import COMMANDS, WORDS, session
+from flywheel.cli.shell.prompt import COMMAND_WORDS, COMMANDS, session
 from flywheel.errors import FlywheelError
 from flywheel.store.store import Store
 
-T = TypeVar("T")
-SHOWN = 1000
+_T = TypeVar("_T")
+SCREEN_ROWS = 1000
 """Rows of an answer that come on the screen; `.export` writes all of them."""
 GREETING = "Ask the history in SQL, each question ends with a semicolon. .help shows more, .views what to ask."
 
@@ -42,12 +42,12 @@ class Shell:
         """A line that is no answer."""
         self.console.print(Text(text, style), soft_wrap=True)
 
-    def of_store(self, question: Callable[[Store], T]) -> T:
+    def of_store(self, question: Callable[[Store], _T]) -> _T:
         """What the store says, when it is its turn; one is told who else has it."""
         return ask.in_turn(self.home, question, self.say)
 
 
-def start(home: Path, console: Console) -> None:
+def take_questions(home: Path, console: Console) -> None:
     """Take questions and commands until the end of the input. FlywheelError if there is no store."""
     shell = Shell(home, console, ask.in_turn(home, ask.relations, lambda told: console.print(told, highlight=False)))
     typed = session(shell.known)
@@ -79,7 +79,7 @@ def _turn(shell: Shell, typed: "PromptSession[str]") -> bool:
 
 def heard(shell: Shell, text: str) -> None:
     """Does what a text says: a command or questions. EOFError where it says to leave."""
-    text = WORDS.get(text.strip().rstrip(";").lower(), text.strip())
+    text = COMMAND_WORDS.get(text.strip().rstrip(";").lower(), text.strip())
     if text.startswith("."):
         command, _, rest = text.rstrip(";").partition(" ")
         _command(shell, command, rest.strip())
@@ -94,7 +94,7 @@ def _question(shell: Shell, question: str) -> None:
         _export(shell, question, path)
     else:
         began = time.monotonic()
-        frame = shell.of_store(lambda store: ask.answer(store, question, SHOWN + 1))
+        frame = shell.of_store(lambda store: ask.answer_question(store, question, SCREEN_ROWS + 1))
         _show(shell, frame, time.monotonic() - began)
     shell.last = question
 
@@ -103,9 +103,11 @@ def _show(shell: Shell, frame: pl.DataFrame, seconds: float) -> None:
     if frame.width == 0:
         shell.say("done")
         return
-    some, more = frame.head(SHOWN), len(frame) > SHOWN
-    screen.show(screen.upright(some) if shell.expanded else screen.lines(some, shell.console.width), shell.console)
-    rows = f"the first {SHOWN} rows; .export FILE writes all" if more else f"{len(some)} row{'s' * (len(some) != 1)}"
+    some, more = frame.head(SCREEN_ROWS), len(frame) > SCREEN_ROWS
+    screen.show(screen.upright(some) if shell.expanded else screen.row_lines(some, shell.console.width), shell.console)
+    rows = (
+        f"the first {SCREEN_ROWS} rows; .export FILE writes all" if more else f"{len(some)} row{'s' * (len(some) != 1)}"
+    )
     shell.say(f"{rows}, {seconds:.2f} s")
 
 

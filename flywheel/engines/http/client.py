@@ -14,7 +14,7 @@ import httpx
 
 from flywheel.errors import EngineError, PromptTooLong
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 BUSY = {408, 425, 429, 500, 502, 503, 504}
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds between two attempts, unless the server names a time
 LONGEST_ASKED = 300.0  # that a server may ask us to wait
@@ -39,11 +39,11 @@ class Session:
         self,
         url: str,
         body: Mapping[str, Any] | None,
-        read: Callable[[Any], T],
+        read: Callable[[Any], _T],
         prompt: int = 0,
         *,
         tries: int | None = None,
-    ) -> T:
+    ) -> _T:
         """What `read` makes of the server's JSON; `read` raises KeyError and its like for a reply without an answer.
 
         A GET where there is no body. Raises PromptTooLong, which names `prompt`, or EngineError, which names the
@@ -62,20 +62,20 @@ class Session:
                     await asyncio.sleep(max(pause, trouble.asked))
         raise AssertionError("unreachable")
 
-    async def _once(self, url: str, body: Mapping[str, Any] | None, read: Callable[[Any], T], prompt: int) -> T:
+    async def _once(self, url: str, body: Mapping[str, Any] | None, read: Callable[[Any], _T], prompt: int) -> _T:
         try:
             response = await self._client.request("POST" if body else "GET", url, json=body)
         except httpx.RequestError as error:
             raise _TroubleError(f"cannot be reached or does not answer: {error or type(error).__name__}") from error
         status = response.status_code
         if status in BUSY:
-            raise _TroubleError(f"answers {status}: {words(response)}", retry_after(response))
+            raise _TroubleError(f"answers {status}: {error_words(response)}", retry_after(response))
         if response.is_error:
             raise refusal(response, url, prompt)
         try:
             return read(response.json())
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-            raise _TroubleError(f"answers {status} without what was asked for: {words(response)}") from error
+            raise _TroubleError(f"answers {status} without what was asked for: {error_words(response)}") from error
 
 
 class RefusedError(EngineError):
@@ -115,7 +115,7 @@ def retry_after(response: httpx.Response) -> float:
     return min(max(seconds, 0.0), LONGEST_ASKED)
 
 
-def words(response: httpx.Response) -> str:
+def error_words(response: httpx.Response) -> str:
     """What the server said, in short: the message of an OpenAI error, or the start of the body."""
     text = response.text.strip()
     try:
@@ -129,7 +129,7 @@ def words(response: httpx.Response) -> str:
 
 def refusal(response: httpx.Response, url: str, prompt: int) -> EngineError:
     """The error for a status that asking again does not change."""
-    status, said = response.status_code, words(response)
+    status, said = response.status_code, error_words(response)
     if status in (400, 413, 422) and any(sign in response.text.lower() for sign in TOO_LONG):
         return PromptTooLong(f"prompt {prompt} does not fit the context of the model at {url}: {said}", [prompt])
     if status in (401, 403):
@@ -140,7 +140,7 @@ def refusal(response: httpx.Response, url: str, prompt: int) -> EngineError:
     return RefusedError(told, response.text) if status in (400, 422) else EngineError(told)
 
 
-async def together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+async def together(work: Sequence[Coroutine[Any, Any, _T]]) -> list[_T]:
     """All results in order; after a failure the rest are cancelled, and the failure is raised."""
     tasks = [asyncio.ensure_future(each) for each in work]
     try:
@@ -152,13 +152,13 @@ async def together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
         raise
 
 
-def run(work: Coroutine[Any, Any, T]) -> T:
+def wait_for(work: Coroutine[Any, Any, _T]) -> _T:
     """Wait for `work` in this thread, or in one of its own where this thread runs an event loop (as notebooks do)."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(work)
-    results: list[T] = []
+    results: list[_T] = []
     failures: list[BaseException] = []
 
     def target() -> None:

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 import httpx
 import polars as pl
 
-from flywheel.engines.context import check_room
-from flywheel.engines.http.client import RefusedError, Session, run, session, together
+from flywheel.engines.context import check_context
+from flywheel.engines.http.client import RefusedError, Session, session, together, wait_for
 from flywheel.engines.http.request import completion, refused
 from flywheel.engines.http.vllm_server import VllmServer
 from flywheel.engines.reply import Choice, answers_frame, check_model, read_choices
@@ -24,7 +24,7 @@ from flywheel.errors import EngineError, PromptTooLong, RecipeError, WeightsErro
 from flywheel.protocols import Card, Sampling
 from flywheel.store.schema import Chat
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 UNKNOWN_CONTEXT = 2**31 - 1  # the server will say so itself
 
 
@@ -61,7 +61,7 @@ class Endpoint:
 
     def load(self, weights: str) -> "ServedModel":
         """Check that the server serves `weights`; WeightsError, which says how to serve them, if it does not."""
-        models, version = run(self._greet())
+        models, version = wait_for(self._greet())
         found = next((model for model in models if self._is(model, weights)), None)
         if found is None:
             names = ", ".join(sorted(str(model["id"]) for model in models)) or "nothing"
@@ -83,18 +83,18 @@ class Endpoint:
         others = [str(each["id"]) for each in models if root in (each["id"], each.get("root"))]
         served = ServedModel(self, str(found["id"]), card, (str(root), *others))
         if served.vllm:
-            served.ends = run(self._ask(served.vllm.turn_end))
+            served.ends = wait_for(self._ask(served.vllm.turn_end))
         return served
 
-    async def _ask(self, question: Callable[[Session], Awaitable[T]]) -> T:
+    async def _ask(self, question: Callable[[Session], Awaitable[_T]]) -> _T:
         async with self.session() as asking:
             return await question(asking)
 
     def own_parameters(self) -> dict[str, dict[str, Any] | None]:
         """For each model what the server draws by where a request leaves it out; None where it does not tell."""
-        models, version = run(self._greet())
+        models, version = wait_for(self._greet())
         served = [VllmServer(self.server, str(model["id"])) for model in models]
-        return {each.model: run(self._ask(each.own)) if version else None for each in served}
+        return {each.model: wait_for(self._ask(each.own)) if version else None for each in served}
 
     def release(self) -> None:
         """Let go of the model; the server's memory is its own."""
@@ -138,14 +138,16 @@ class ServedModel:
     def chat(self, chats: Sequence[Chat], sampling: Sampling, seeds: Sequence[int]) -> pl.DataFrame:
         """As flywheel.protocols.Model; `tokens` and `logprob` are null where the server does not tell them."""
         items = list(zip(chats, seeds, strict=True))
-        answers = run(self._all(lambda asking, place: self.answer(asking, *items[place], sampling, place), len(items)))
+        answers = wait_for(
+            self._all(lambda asking, place: self.answer(asking, *items[place], sampling, place), len(items))
+        )
         self._endpoint.kept.clear()
         return answers_frame(answers, sampling)
 
     def logprobs(self, chats: Sequence[Chat], completions: Sequence[str]) -> list[list[float]]:
         """As flywheel.protocols.Model, over the extensions of vLLM's server; EngineError from a server without them."""
         items = list(zip(chats, completions, strict=True))
-        return run(self._all(lambda asking, place: self.score(asking, *items[place], place), len(items)))
+        return wait_for(self._all(lambda asking, place: self.score(asking, *items[place], place), len(items)))
 
     def _check_served(self) -> None:
         if self.retired:
@@ -154,7 +156,7 @@ class ServedModel:
     def _body(self, chat: Chat, sampling: Sampling, seed: int) -> dict[str, Any]:
         return completion(self.name, chat, sampling, seed, self.card.context, self.ends)
 
-    async def _all(self, ask: Callable[[Session, int], Coroutine[Any, Any, T]], count: int) -> list[T]:
+    async def _all(self, ask: Callable[[Session, int], Coroutine[Any, Any, _T]], count: int) -> list[_T]:
         async with self._endpoint.session() as asking:
             return await together([ask(asking, place) for place in range(count)])
 
@@ -178,7 +180,7 @@ class ServedModel:
             except PromptTooLong:
                 if self.vllm:  # whose words are many
                     tokens = await self.vllm.prompt_tokens(asking, body["messages"])
-                    check_room([(prompt, len(tokens), 1)], self.card.context)
+                    check_context([(prompt, len(tokens), 1)], self.card.context)
                 raise
             except RefusedError as error:
                 self._leave_out(sent, error)
@@ -205,5 +207,5 @@ class ServedModel:
             raise EngineError(f"{self._endpoint.url} cannot score given text: only vLLM's own server can")
         start = await self.vllm.prompt_tokens(asking, chat)
         answer = await self.vllm.tokens(asking, {"prompt": text, "add_special_tokens": False}) if text else []
-        check_room([(place, len(start), len(answer))], self.card.context)
+        check_context([(place, len(start), len(answer))], self.card.context)
         return await self.vllm.score(asking, start + answer, len(start), place) if answer else []

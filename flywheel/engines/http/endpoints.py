@@ -13,14 +13,14 @@ from urllib.parse import urlsplit
 
 import polars as pl
 
-from flywheel.engines.http.client import run, together
+from flywheel.engines.http.client import together, wait_for
 from flywheel.engines.http.endpoint import Endpoint, ServedModel
 from flywheel.engines.reply import answers_frame
 from flywheel.errors import EngineError, PromptTooLong
 from flywheel.protocols import Card, Sampling
 from flywheel.store.schema import Chat
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 REST_SECONDS = 60.0
 
 
@@ -87,18 +87,20 @@ class ServedByAll:
     def chat(self, chats: Sequence[Chat], sampling: Sampling, seeds: Sequence[int]) -> pl.DataFrame:
         """As flywheel.protocols.Model; see ServedModel."""
         items = list(zip(chats, seeds, strict=True))
-        answers = run(self._share(lambda model, asking, at: model.answer(asking, *items[at], sampling, at), len(items)))
+        answers = wait_for(
+            self._share(lambda model, asking, at: model.answer(asking, *items[at], sampling, at), len(items))
+        )
         self._endpoints.kept.clear()
         return answers_frame(answers, sampling)
 
     def logprobs(self, chats: Sequence[Chat], completions: Sequence[str]) -> list[list[float]]:
         """As flywheel.protocols.Model; see ServedModel."""
         items = list(zip(chats, completions, strict=True))
-        return run(self._share(lambda model, asking, at: model.score(asking, *items[at], at), len(items)))
+        return wait_for(self._share(lambda model, asking, at: model.score(asking, *items[at], at), len(items)))
 
-    async def _share(self, ask: Callable[[ServedModel, Any, int], Awaitable[T]], count: int) -> list[T]:
+    async def _share(self, ask: Callable[[ServedModel, Any, int], Awaitable[_T]], count: int) -> list[_T]:
         """What the servers answer to each of `count` items; raises what the last of them failed with."""
-        waiting, made = deque(range(count)), dict[int, T]()
+        waiting, made = deque(range(count)), dict[int, _T]()
         failed: dict[Endpoint, EngineError] = {}
 
         async def hand(endpoint: Endpoint, asking: Any) -> None:

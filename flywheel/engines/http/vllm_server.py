@@ -4,15 +4,15 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from flywheel.checkpoints.ends import ANSWER, finished, goes_on, turn_end
+from flywheel.checkpoints.ends import ANSWER_STAND_IN, finished, goes_on, turn_end
 from flywheel.engines.http.client import Session
 from flywheel.engines.http.request import parameters
-from flywheel.engines.reply import number
+from flywheel.engines.reply import logprob_of
 from flywheel.errors import EngineError
 from flywheel.protocols import Sampling
 from flywheel.store.schema import Chat
 
-MARK = re.compile(r"[<\[].+[>\]]", re.DOTALL)
+ADDED_TOKEN = re.compile(r"[<\[].+[>\]]", re.DOTALL)
 """How added tokens look. A server does not tell which of its tokens were added."""
 UNTOLD = "Hi."
 
@@ -53,7 +53,7 @@ class VllmServer(NamedTuple):
             choice = reply["choices"][0]
             scored = zip(choice["prompt_logprobs"][start:], tokens[start:-1], strict=True)
             last = choice["logprobs"]["top_logprobs"][0][f"token_id:{tokens[-1]}"]
-            return [*(number(position[str(token)]["logprob"]) for position, token in scored), number(last)]
+            return [*(logprob_of(position[str(token)]["logprob"]) for position, token in scored), logprob_of(last)]
 
         return await asking.ask(f"{self.server}/v1/completions", body, read, place)
 
@@ -61,14 +61,16 @@ class VllmServer(NamedTuple):
         """The token with which the chat template ends a turn; none where that cannot be told."""
         try:
             seen = [
-                await self._pieces(asking, chat(answer)) for chat in (finished, goes_on) for answer in (ANSWER, "0")
+                await self._pieces(asking, chat(answer))
+                for chat in (finished, goes_on)
+                for answer in (ANSWER_STAND_IN, "0")
             ]
         except EngineError:  # as from a template that wants other chats
             return []
         ids = [[id for id, _ in pieces] for pieces in seen]
         if ids[0] == ids[1]:  # it does not show the answer
             return []
-        marks = {id for id, piece in seen[0] if MARK.fullmatch(piece)}
+        marks = {id for id, piece in seen[0] if ADDED_TOKEN.fullmatch(piece)}
         end = turn_end(_ending(*ids[:2]), _ending(*ids[2:]), (), marks)
         return [] if end is None else [end]
 

@@ -2,7 +2,7 @@
 
 Rows of a batch end at the same column of one cache, and a step adds a column. When enough rows are finished, the next
 prompts are prefilled apart and pasted so that they end at the current column too. Prompts come longest first, so there
-is always room to the left of it.
+is always space to the left of it.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from flywheel.engines.local import next_token
-from flywheel.engines.local.kv_cache import Rooms, Span, prompt_cache
+from flywheel.engines.local.kv_cache import RowsCache, Span, prompt_cache
 from flywheel.engines.local.next_token import Array, Stops
 from flywheel.engines.penalties import Penalties, needed
 from flywheel.protocols import Sampling
@@ -104,7 +104,7 @@ class Batch:
         self._logprob = np.zeros(rows)
         self._ids = np.zeros((rows, 1 + max(request.limit for request in requests)), np.int64)
         self._span = Span()
-        self._rooms: Rooms | None = None
+        self._rows_cache: RowsCache | None = None
         self._logits: Any = None
         self._penalties: Penalties | None = None  # where there are any
 
@@ -145,14 +145,14 @@ class Batch:
         logits = self._network.run(ids, mask, positions, cache, 1)[:, -1]
         if not (self._place >= 0).any():
             self._span.begin, self._span.end = 0, ids.shape[1]
-        if self._rooms is None:
+        if self._rows_cache is None:
             self._span.capacity = ids.shape[1] + SPARE_COLUMNS
-            self._rooms = Rooms(cache, len(self._place), self._span)
+            self._rows_cache = RowsCache(cache, len(self._place), self._span)
             self._logits = logits.new_zeros((len(self._place), logits.shape[1]))
             if needed(self._sampling):
                 self._penalties = Penalties(self._sampling, sorted(self._network.ends), self._logits)
         target, source = self._network.tensor(rows), self._network.tensor(np.array(origin))
-        self._rooms.paste(target, cache, source)
+        self._rows_cache.paste(target, cache, source)
         self._logits[target] = logits[source]
         taken = self._requests[self._next : self._next + len(origin)]
         self._place[rows] = range(self._next, self._next + len(origin))
@@ -190,32 +190,34 @@ class Batch:
 
     def _step(self, tokens: "torch.Tensor") -> None:
         """Put these tokens behind their rows, and compute the logits of the next ones."""
-        assert self._rooms is not None
+        assert self._rows_cache is not None
         live = np.flatnonzero(self._place >= 0)
         self._span.begin = int(self._start[live].min())
         shrink = not self._waiting and len(live) < SHRINK_SHARE * len(self._place)
         if shrink or self._span.end == self._span.capacity:
             rows = live if shrink else np.arange(len(self._place))
             tokens = tokens[self._network.tensor(rows)]
-            self._repack(self._rooms, rows)
+            self._repack(self._rows_cache, rows)
         start = self._network.tensor(self._start)[:, None]
         columns = self._network.tensor(np.arange(self._span.begin, self._span.end + 1))
         mask = (columns >= start).long()
-        self._logits = self._network.run(tokens[:, None], mask, self._span.end - start, self._rooms.cache, 1)[:, -1]
+        self._logits = self._network.run(tokens[:, None], mask, self._span.end - start, self._rows_cache.cache, 1)[
+            :, -1
+        ]
         self._span.end += 1
 
-    def _repack(self, rooms: Rooms, rows: Array) -> None:
-        """Keep these rows alone, with room for more columns."""
+    def _repack(self, cache: RowsCache, rows: Array) -> None:
+        """Keep these rows alone, with space for more columns."""
         self._start = np.maximum(self._start[rows] - self._span.begin, 0)
         used = self._span.end - self._span.begin
-        rooms.repack(self._network.tensor(rows), used + max(used // 2, SPARE_COLUMNS))
+        cache.repack(self._network.tensor(rows), used + max(used // 2, SPARE_COLUMNS))
         if self._penalties:
             self._penalties.keep(self._network.tensor(rows))
         self._place, self._stream, self._ids = self._place[rows], self._stream[rows], self._ids[rows]
         self._steps, self._limit, self._logprob = self._steps[rows], self._limit[rows], self._logprob[rows]
 
 
-def score(network: Network, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
+def score_pairs(network: Network, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
     """For each (prompt, completion): the log-probability of each token of the completion."""
     scores: list[list[float]] = [[] for _ in pairs]
     left = sorted((n for n, pair in enumerate(pairs) if pair[1]), key=lambda n: -len(pairs[n][0]) - len(pairs[n][1]))

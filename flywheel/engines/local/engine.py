@@ -16,8 +16,8 @@ import polars as pl
 from flywheel.checkpoints import canary as folders
 from flywheel.checkpoints.canary import template_id
 from flywheel.checkpoints.ends import added
-from flywheel.checkpoints.weights import check, locate
-from flywheel.engines.context import check_room
+from flywheel.checkpoints.weights import check_weights, locate
+from flywheel.engines.context import check_context
 from flywheel.engines.reply import sound
 from flywheel.errors import EngineError, EngineMissing, FlywheelError, WeightsError
 from flywheel.protocols import Card, Sampling
@@ -37,12 +37,12 @@ def prompt_lengths(base: str, chats: Sequence[Chat]) -> list[int]:
 class Local:
     """The engine. Its model lives in this process, on the GPU if there is one; `serve` reads it from its folder."""
 
-    def __init__(self, serve: "Callable[[Path], Served | Scored] | None" = None) -> None:
-        self._serve = serve or Served
-        self._served: Served | Scored | None = None
+    def __init__(self, serve: "Callable[[Path], LocalModel | Scored] | None" = None) -> None:
+        self._serve = serve or LocalModel
+        self._served: LocalModel | Scored | None = None
         self._stamp: tuple[Any, ...] = ()
 
-    def load(self, weights: str) -> "Served | Scored":
+    def load(self, weights: str) -> "LocalModel | Scored":
         """Serve `weights`; at no cost if they are being served."""
         for library in ("torch", "transformers"):
             if importlib.util.find_spec(library) is None:
@@ -51,7 +51,7 @@ class Local:
         stamp = folders.stamp(folder)
         if self._served is None or not self._served.alive or self._stamp != stamp:
             self.release()
-            check(weights)
+            check_weights(weights)
             self._served, self._stamp = self._serve(folder), stamp
         return self._served
 
@@ -73,7 +73,7 @@ def rewards(**options: Any) -> Local:
     return Local(Scored, **options)
 
 
-class Served:
+class LocalModel:
     """Weights that are being served, until they fail or the engine is released or loads others."""
 
     def __init__(self, folder: Path) -> None:
@@ -135,14 +135,14 @@ class Served:
         answers = _ids(self._tokenizer, completions)
         prompts = self._prompts(chats, [len(answer) for answer in answers])
         with self._working() as network:
-            from flywheel.engines.local.decode import score
+            from flywheel.engines.local.decode import score_pairs
 
-            return score(network, list(zip(prompts, answers, strict=True)))
+            return score_pairs(network, list(zip(prompts, answers, strict=True)))
 
-    def _prompts(self, chats: Sequence[Chat], room: Sequence[int]) -> list[list[int]]:
-        """Token ids of each chat, which leaves `room` for so many more."""
+    def _prompts(self, chats: Sequence[Chat], more: Sequence[int]) -> list[list[int]]:
+        """Token ids of each chat, which leaves so many `more` of the context."""
         prompts = _prompt_ids(self._tokenizer, chats)
-        check_room(((at, len(prompt), room[at]) for at, prompt in enumerate(prompts)), self.card.context)
+        check_context(((at, len(prompt), more[at]) for at, prompt in enumerate(prompts)), self.card.context)
         return prompts
 
     @contextlib.contextmanager

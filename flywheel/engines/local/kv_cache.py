@@ -41,7 +41,7 @@ def prompt_cache(config: Any) -> Any:
     return Cache(layers=[plain() if isinstance(layer, DynamicSlidingWindowLayer) else layer for layer in layers])
 
 
-class Rooms:
+class RowsCache:
     """The cache of `rows` rows; `cache` is what the model takes. Its layers are made like those of a prompt's cache."""
 
     def __init__(self, like: Any, rows: int, span: Span) -> None:
@@ -53,22 +53,22 @@ class Rooms:
 
     def paste(self, rows: "torch.Tensor", prompts: Any, origin: "torch.Tensor") -> None:
         """Let row rows[i] hold prompt origin[i] of the cache `prompts`, ending at the current column."""
-        for room, layer in zip(self._layers, prompts.layers, strict=True):
-            if isinstance(room, _room()):
-                room.paste(rows, layer.keys[origin], layer.values[origin])
+        for mine, layer in zip(self._layers, prompts.layers, strict=True):
+            if isinstance(mine, _layer_kind()):
+                mine.paste(rows, layer.keys[origin], layer.values[origin])
                 continue
-            for to, states in ((room.conv_states, layer.conv_states), (room.recurrent_states, layer.recurrent_states)):
+            for to, states in ((mine.conv_states, layer.conv_states), (mine.recurrent_states, layer.recurrent_states)):
                 for number, state in states.items():
                     if state is not None:
                         to[number][rows] = state[origin]
 
     def repack(self, rows: "torch.Tensor", capacity: int) -> None:
         """Keep these rows alone, moved left to column 0, with memory for `capacity` columns."""
-        for room in self._layers:
-            if isinstance(room, _room()):
-                room.repack(rows, capacity)
+        for layer in self._layers:
+            if isinstance(layer, _layer_kind()):
+                layer.repack(rows, capacity)
             else:
-                room.reorder_cache(rows)
+                layer.reorder_cache(rows)
         self.span.begin, self.span.end = 0, self.span.end - self.span.begin
         self.span.capacity = capacity
 
@@ -77,7 +77,7 @@ def _like(layer: Any, rows: int, span: Span) -> Any:
     from transformers.cache_utils import DynamicLayer
 
     if isinstance(layer, DynamicLayer):
-        return _room()(layer, rows, span)
+        return _layer_kind()(layer, rows, span)
     # A recurrent layer has a state for each row and no columns.
     state: Any = copy.deepcopy(layer)
     if state.device is not None:
@@ -92,13 +92,13 @@ def _zeros(rows: int, device: Any) -> "torch.Tensor":
 
 
 @functools.cache
-def _room() -> type[Any]:
+def _layer_kind() -> type[Any]:
     """The class of a layer; made late, because transformers is."""
     from transformers import cache_utils
 
     plain: Any = cache_utils.DynamicLayer
 
-    class Room(plain):  # type: ignore[misc]
+    class RowsLayer(plain):  # type: ignore[misc]
         """One attention layer's keys and values."""
 
         def __init__(self, like: Any, rows: int, span: Span) -> None:
@@ -135,4 +135,4 @@ def _room() -> type[Any]:
             # Masked columns are multiplied by zero, and zero times the garbage in fresh memory may not be a number.
             return like.new_zeros(rows, like.shape[1], capacity, like.shape[3])
 
-    return Room
+    return RowsLayer

@@ -12,7 +12,7 @@ from flywheel.errors import WeightsError
 if TYPE_CHECKING:
     from flywheel.engines.local.decode import Network, Request
 
-CACHE_CPU = 4 << 30  # bytes of keys and values, with room to move them
+CACHE_CPU = 4 << 30  # bytes of keys and values, with space to move them
 CACHE_GPU = 0.4  # of what is free beside the model
 ROWS_CPU, ROWS_GPU = 512, 1024  # decoded at once: more are hardly faster
 
@@ -56,7 +56,7 @@ def load_network(folder: Path, tokenizer: Any) -> "Network":
 
 
 def with_rows(network: "Network", requests: "Sequence[Request]") -> "Network":
-    """The network with as many rows as have room for their keys and values."""
+    """The network with as many rows as fit with their keys and values."""
     import torch
 
     config = network.config.get_text_config(decoder=True)

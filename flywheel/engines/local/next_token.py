@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, np.dtype[Any]]
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-UNKNOWN, NO, MAYBE = 0, 1, 2
+UNSEEN_YET, NO, MAYBE = 0, 1, 2
 
 
 def streams(seeds: Sequence[int], indices: Sequence[int]) -> Array:
@@ -87,7 +87,7 @@ class Stops:
 
     def suspects(self, tokens: Array) -> Array:
         """Which of these newest tokens may have completed a stop string."""
-        for token in set(tokens[self._known[tokens] == UNKNOWN].tolist()):
+        for token in set(tokens[self._known[tokens] == UNSEEN_YET].tolist()):
             self._known[token] = self._judge(token)
         found: Array = self._known[tokens] == MAYBE
         return found

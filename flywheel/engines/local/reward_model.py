@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from flywheel.checkpoints.canary import template_id
-from flywheel.engines.context import check_room
+from flywheel.engines.context import check_context
 from flywheel.errors import EngineError, WeightsError
 from flywheel.protocols import Card, Sampling
 from flywheel.store.schema import Chat
@@ -64,7 +64,7 @@ class Scored:
     def logprobs(self, chats: Sequence[Chat], completions: Sequence[str]) -> list[list[float]]:
         """One number for each conversation: its reward, and no log-probability."""
         rows = conversations(self._tokenizer, chats, completions)
-        check_room(((at, len(row), 0) for at, row in enumerate(rows)), self.card.context)
+        check_context(((at, len(row), 0) for at, row in enumerate(rows)), self.card.context)
         if self._model is None:
             raise EngineError("this reward model is no longer served: it failed, or others were loaded")
         rewards: dict[int, float] = {}

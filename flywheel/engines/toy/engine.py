@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from flywheel.engines.context import check_room
+from flywheel.engines.context import check_context
 from flywheel.engines.penalties import refuse
-from flywheel.engines.toy.judge import Part, judgment
+from flywheel.engines.toy.judge import ShownAnswer, judgment
 from flywheel.errors import EngineError, WeightsError
 from flywheel.protocols import Card, Sampling
 from flywheel.store.ids import content_id
@@ -30,7 +30,7 @@ from flywheel.store.schema import ANSWERS, Chat
 
 WEIGHTS = "toy.json"
 SUM = re.compile(r"(-?\d+) *([-+*]) *(-?\d+)")
-ANSWER = re.compile(r"Answer: *(-?\d+)")
+TOY_ANSWER = re.compile(r"Answer: *(-?\d+)")
 TASKS = re.compile(r"write tasks (\d+) to (\d+)")
 TOKEN = re.compile(r"\s*\S+|\s+$")
 OPENINGS = (
@@ -43,7 +43,7 @@ OPENINGS = (
     "One moment.",
     "I think so:",
 )
-WORDS = (
+BABBLE = (
     "round",
     "and",
     "wheel",
@@ -95,16 +95,16 @@ class Toy:
     """The engine. It fails at most once in its life, after `crash_after` chats."""
 
     def __init__(self) -> None:
-        self._served: Served | None = None
+        self._served: ToyModel | None = None
         self._chats = 0
         self._crashed = False
 
-    def load(self, weights: str) -> "Served":
+    def load(self, weights: str) -> "ToyModel":
         """Serve `weights`; at no cost if they are being served."""
         content = read_weights(weights)
         if self._served is None or not self._served.alive or self._served.content != content:
             self.release()
-            self._served = Served(self, content)
+            self._served = ToyModel(self, content)
         return self._served
 
     def release(self) -> None:
@@ -134,7 +134,7 @@ class Answer(NamedTuple):
     ended: bool
 
 
-class Served:
+class ToyModel:
     """Toy weights that are being served."""
 
     def __init__(self, engine: Toy, content: dict[str, Any]) -> None:
@@ -181,7 +181,7 @@ class Served:
     def _check(self, wanted: Sequence[tuple[Chat, int]]) -> None:
         if not self.alive:
             raise EngineError("these weights are no longer served: the engine was released or has loaded others")
-        check_room(((at, prompt_tokens(chat), more) for at, (chat, more) in enumerate(wanted)), self.card.context)
+        check_context(((at, prompt_tokens(chat), more) for at, (chat, more) in enumerate(wanted)), self.card.context)
 
     def _work(self, chats: int) -> None:
         time.sleep(float(self.content.get("delay", 0)) if chats else 0)
@@ -191,9 +191,9 @@ class Served:
         greedy = sampling.temperature == 0 or sampling.top_k == 1
         draw = ["greedy"] if greedy else [seed, index, sampling.temperature, sampling.top_k, sampling.top_p]
         written: list[str] = []
-        room = min(sampling.max_tokens, self.card.context - prompt_tokens(chat))
+        most = min(sampling.max_tokens, self.card.context - prompt_tokens(chat))
         for token in [*TOKEN.findall(self._say(chat, draw)), ""]:  # the empty one is the end token
-            if len(written) == room:
+            if len(written) == most:
                 return Answer("".join(written), written, ended=False)
             written.append(token)
             text = "".join(written)
@@ -223,11 +223,11 @@ class Served:
         return f"Task {number}: {self._babble(4, chat, [number, *draw])}, what is {a}+{b}?"
 
     def _babble(self, words: int, chat: Chat, draw: Sequence[Any]) -> str:
-        return " ".join(WORDS[int(len(WORDS) * self._chance(i, chat, draw))] for i in range(words))
+        return " ".join(BABBLE[int(len(BABBLE) * self._chance(i, chat, draw))] for i in range(words))
 
-    def _likes(self, part: Part, draw: Sequence[Any]) -> bool:
+    def _likes(self, part: ShownAnswer, draw: Sequence[Any]) -> bool:
         """Whether an answer seems right: a coin where there is no sum, or no skill. Its place makes no difference."""
-        said, right = ANSWER.search(part.answer), solve([{"role": "user", "content": part.question}])
+        said, right = TOY_ANSWER.search(part.answer), solve([{"role": "user", "content": part.question}])
         chance = self._chance("judge", [], [part.question, part.answer, *draw])
         if said is None or right is None:
             return chance < 0.5

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 LINE = re.compile(r"^=== \w+(?: [A-Z])? (\w+) ===$", re.M)
-POINTS = {True: 5, False: 1}
+TOY_POINTS = {True: 5, False: 1}
 
 
-class Part(NamedTuple):
+class ShownAnswer(NamedTuple):
     """An answer in a judge's question; the label is empty where there is one only."""
 
     label: str
@@ -19,24 +19,24 @@ class Part(NamedTuple):
     answer: str
 
 
-def judgment(message: str, likes: Callable[[Part], bool]) -> str | None:
+def judgment(message: str, likes: Callable[[ShownAnswer], bool]) -> str | None:
     """A reply to a judge's question, from what is liked of the parts; None if the message is no such question."""
     first = LINE.search(message)
     if first is None:
         return None
     *texts, form = re.split(rf"^=== (\w+)(?: ([A-Z]))? {first[1]} ===$", message, flags=re.M)[1:]
-    points = {part.label: POINTS[likes(part)] for part in _parts(texts)}
+    points = {part.label: TOY_POINTS[likes(part)] for part in _parts(texts)}
     return f"I looked at each of them. {_formed(form, points)}" if points else None
 
 
-def _parts(texts: Sequence[str]) -> list[Part]:
+def _parts(texts: Sequence[str]) -> list[ShownAnswer]:
     """The answers; each belongs to the question before it. `texts` are kind, label and text, round and round."""
     found, question = [], ""
     for kind, label, text in zip(texts[::3], texts[1::3], texts[2::3], strict=False):
         if kind in ("question", "task"):
             question = text.strip()
         else:
-            found.append(Part(label or "", question, text.strip()))
+            found.append(ShownAnswer(label or "", question, text.strip()))
     return found
 
 

@@ -15,10 +15,10 @@ from typing import Any
 
 from flywheel import errors
 from flywheel.errors import EngineError
-from flywheel.processes.supervised import leashed
+from flywheel.processes.supervised import supervised
 from flywheel.root import ROOT
 
-POLL_SECONDS = 0.2
+VLLM_POLL_SECONDS = 0.2
 TAIL_LINES, TAIL_CHARACTERS, LOG_BYTES = 10, 2000, 100_000
 ERROR_LINE = re.compile(r"\b\w+(?:Error|Exception): .*")
 
@@ -40,7 +40,7 @@ class Child:
         self._stack = contextlib.ExitStack()
         with theirs, open(descriptor, "wb") as output:
             self._process = self._stack.enter_context(
-                leashed(
+                supervised(
                     [sys.executable, "-m", module, str(theirs.fileno())],
                     pass_fds=(theirs.fileno(),),
                     stdin=subprocess.DEVNULL,
@@ -78,7 +78,7 @@ class Child:
 
     def _receive(self, doing: str) -> Any:
         try:
-            while not self._connection.poll(POLL_SECONDS):
+            while not self._connection.poll(VLLM_POLL_SECONDS):
                 # A grandchild may hold the socket open, so its end is no sure sign.
                 if self._process.poll() is not None and not self._connection.poll(0):
                     raise EOFError

@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 import polars as pl
 
 from flywheel.checkpoints import canary as folders
-from flywheel.checkpoints.weights import check, locate
+from flywheel.checkpoints.weights import check_weights, locate
 from flywheel.engines.reply import sound
 from flywheel.engines.vllm.child import Child
 from flywheel.errors import EngineError, EngineMissing
@@ -37,7 +37,7 @@ class Load(NamedTuple):
     canary_difference: float | None  # None without a canary, and for a reuse
 
 
-class Served:
+class VllmModel:
     """The weights that a child serves, until the engine loads others."""
 
     def __init__(self, child: Child, card: Card) -> None:
@@ -97,12 +97,12 @@ class Vllm:
         self._options = dict(options)
         self._child: Child | None = None
         self._about: dict[str, Any] = {}
-        self._served: Served | None = None
+        self._served: VllmModel | None = None
         self._folder = Path()
         self._stamp: tuple[Any, ...] = ()
         self._asleep = False
 
-    def load(self, weights: str) -> Served:
+    def load(self, weights: str) -> VllmModel:
         """Serve `weights`: at no cost where they are being served, by a proven swap, or by a start of the child."""
         started = time.monotonic()
         folder = locate(weights)
@@ -116,7 +116,7 @@ class Vllm:
         self.last_load = Load(how, time.monotonic() - started, difference)
         assert self._child is not None
         template = folders.template_id(self._about["template"])
-        self._served = Served(self._child, Card(f"vllm {self._about['version']}", template, self._about["context"]))
+        self._served = VllmModel(self._child, Card(f"vllm {self._about['version']}", template, self._about["context"]))
         return self._served
 
     def release(self) -> None:
@@ -172,7 +172,7 @@ class Vllm:
 
     def _start(self, weights: str, folder: Path) -> float | None:
         check_installed()
-        check(weights)  # a swap needs no such look: what is corrupt fails its canary and ends here
+        check_weights(weights)  # a swap needs no such look: what is corrupt fails its canary and ends here
         self._stamp = ()
         cpu = on_cpu()
         arguments = {"model": str(folder), **self._arguments(cpu), **self._options}

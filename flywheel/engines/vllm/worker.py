@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from flywheel.checkpoints.ends import end_tokens
-from flywheel.engines.context import check_room
+from flywheel.engines.context import check_context
 from flywheel.errors import PromptTooLong, WeightsError
 
 Chats = list[list[dict[str, str]]]
@@ -73,7 +73,7 @@ class Server:
     def chat(self, chats: Chats, seeds: list[int], sampling: dict[str, Any]) -> dict[str, list[Any]]:
         """The columns of ANSWERS."""
         prompts = self._tokens(chats)
-        check_room(((at, len(prompt), 1) for at, prompt in enumerate(prompts)), self._context)
+        check_context(((at, len(prompt), 1) for at, prompt in enumerate(prompts)), self._context)
         # vLLM refuses several greedy answers to one prompt: they would all be the same.
         copies = sampling["n"] if sampling["temperature"] == 0 else 1
         params = [
@@ -82,11 +82,11 @@ class Server:
         ]
         return columns(self._generate(prompts, params), copies)
 
-    def _params(self, sampling: dict[str, Any], room: int, seed: int) -> Any:
+    def _params(self, sampling: dict[str, Any], context: int, seed: int) -> Any:
         """Every parameter, so that none of the model's own applies."""
         from vllm import SamplingParams
 
-        most = min(sampling["max_tokens"], room)
+        most = min(sampling["max_tokens"], context)
         return SamplingParams(
             **{**sampling, "max_tokens": most, "min_tokens": min(sampling["min_tokens"], most)},
             stop_token_ids=self._ends,
@@ -99,7 +99,7 @@ class Server:
         """Log-probability of each token of each completion after its chat."""
         prompts = self._tokens(chats)
         answers = [self._tokenizer.encode(text, add_special_tokens=False) for text in completions]
-        check_room(((at, len(prompts[at]), len(answer)) for at, answer in enumerate(answers)), self._context)
+        check_context(((at, len(prompts[at]), len(answer)) for at, answer in enumerate(answers)), self._context)
         return self._score([(prompt + answer, len(prompt)) for prompt, answer in zip(prompts, answers, strict=True)])
 
     def canary(self, token_ids: list[int]) -> list[float]:
@@ -190,7 +190,7 @@ def token_logprobs(output: Any, tokens: list[int], start: int) -> list[float]:
     return [*found, last.logprobs[last.token_ids.index(tokens[-1])]]
 
 
-def answer(server: Server, method: str, arguments: dict[str, Any]) -> tuple[str, Any]:
+def handle(server: Server, method: str, arguments: dict[str, Any]) -> tuple[str, Any]:
     """The message for the parent; what vLLM raises goes through, to `main`."""
     try:
         return "ok", getattr(server, method)(**arguments)
@@ -206,7 +206,7 @@ def main() -> None:
     try:
         server = Server(connection.recv())
         while True:
-            connection.send(answer(server, *connection.recv()))
+            connection.send(handle(server, *connection.recv()))
     except EOFError:  # the parent has closed its end
         return
     except Exception as error:

@@ -6,23 +6,23 @@ from typing import Any, Literal, NamedTuple
 from flywheel.errors import SourceError
 from flywheel.exchange.forms.messages import messages
 from flywheel.exchange.forms.records import Record
-from flywheel.exchange.forms.values import says, shown
-from flywheel.exchange.forms.verdicts import READ, verdict
+from flywheel.exchange.forms.values import says, short_value
+from flywheel.exchange.forms.verdicts import PREFERENCE_READERS, read_preference
 
-Part = Literal["text", "other"]
+PartKind = Literal["text", "other"]
 
 
 class Answer(NamedTuple):
     """What a record says of an answer; `part` is its place in ENTRIES."""
 
     field: str
-    part: Part
+    part: PartKind
     value: Any
     score: Any = None
     generator: Any = None
 
 
-def answers(fields: Record, form: str, where: str) -> tuple[list[Answer], Record]:
+def read_answers(fields: Record, form: str, where: str) -> tuple[list[Answer], Record]:
     """The answers of a record, and the verdict on them."""
     if form == "prompt":
         return [], {}
@@ -34,7 +34,7 @@ def answers(fields: Record, form: str, where: str) -> tuple[list[Answer], Record
         return [Answer(answer, "text", value, fields.get("score"))], {}
     if form == "label":
         if not isinstance(fields["label"], bool):
-            raise SourceError(f"{where}: label must be true or false, not {shown(fields['label'])}")
+            raise SourceError(f"{where}: label must be true or false, not {short_value(fields['label'])}")
         return [Answer(answer, "text" if fields["label"] else "other", value, float(fields["label"]))], {}
     tie = isinstance(fields.get("status"), str) and fields["status"].strip().lower() == "tie"
     name, chosen = ("chosen", fields["chosen"]) if form == "pair" else (answer, value)
@@ -47,10 +47,10 @@ def answers(fields: Record, form: str, where: str) -> tuple[list[Answer], Record
 
 def _two(fields: Record, where: str) -> tuple[list[Answer], Record]:
     """Two answers in their places, the better one first, and the verdict."""
-    winner, share = verdict(fields, where)
+    winner, share = read_preference(fields, where)
     worth = {"A": None if share is None else round(1 - share, 12), "B": share}
     sides = ("B", "A") if winner == "B" else ("A", "B")
-    parts: tuple[Part, Part] = ("text", "other")
+    parts: tuple[PartKind, PartKind] = ("text", "other")
     found = [
         Answer(f"response_{side}", part, _judged(fields, side, where), worth[side], fields.get(f"generator_{side}"))
         for side, part in zip(sides, parts, strict=True)
@@ -80,10 +80,10 @@ def each_order(fields: Record, where: str) -> Iterator[Record]:
         yield fields
         return
     if not isinstance(judgments, list) or len(judgments) > 2 or not all(isinstance(each, dict) for each in judgments):
-        raise SourceError(f"{where}: judgments must be one for each order, not {shown(judgments)}")
-    if set(READ) & set(fields):
+        raise SourceError(f"{where}: judgments must be one for each order, not {short_value(judgments)}")
+    if set(PREFERENCE_READERS) & set(fields):
         yield fields
-    bare = {name: value for name, value in fields.items() if name not in READ}
+    bare = {name: value for name, value in fields.items() if name not in PREFERENCE_READERS}
     for place, judgment in enumerate(judgments):
         seen = dict(bare) if place == 0 else _exchanged(bare)
         yield {**seen, "label": judgment.get("decision"), "order": "ab", "annotator": fields.get("judge_name")}

@@ -9,9 +9,9 @@ from typing import Any
 
 from flywheel.errors import SourceError
 from flywheel.exchange.forms.answers import Answer
-from flywheel.exchange.forms.messages import asked, messages, transcript, with_thought, with_tools
+from flywheel.exchange.forms.messages import messages, read_prompt, transcript, with_thought, with_tools
 from flywheel.exchange.forms.records import Record
-from flywheel.exchange.forms.values import says, shown, text
+from flywheel.exchange.forms.values import says, short_value, text
 from flywheel.store.schema import Chat
 
 
@@ -35,11 +35,11 @@ def _history(value: Any, where: str) -> Chat:
     if not says(value):
         return []
     if not isinstance(value, list):
-        raise SourceError(f"{where}: history must be pairs of a question and its answer, not {shown(value)}")
+        raise SourceError(f"{where}: history must be pairs of a question and its answer, not {short_value(value)}")
     if all(isinstance(each, Mapping) for each in value):
         return messages(value, where)
     if not all(isinstance(pair, list) and len(pair) == 2 for pair in value):
-        raise SourceError(f"{where}: history must be pairs of a question and its answer, not {shown(value)}")
+        raise SourceError(f"{where}: history must be pairs of a question and its answer, not {short_value(value)}")
     roles = ("user", "assistant")
     return [
         {"role": role, "content": text(said, "history", where)}
@@ -69,9 +69,9 @@ def _within(part: Chat, whole: Chat, at_end: bool = False) -> bool:
     return any(whole[start : start + len(part)] == part for start in range(max(last, 0) if at_end else 0, last + 1))
 
 
-def answered(fields: Record, answers: Sequence[Answer], where: str) -> tuple[list[str], Chat]:
+def answered_chat(fields: Record, answers: Sequence[Answer], where: str) -> tuple[list[str], Chat]:
     """What the answers say, and the chat that all of them answer."""
-    prompt = asked(fields["prompt"], where) if fields.get("prompt") is not None else []
+    prompt = read_prompt(fields["prompt"], where) if fields.get("prompt") is not None else []
     alone = not prompt and "messages" not in fields
     parts = [_completed(answer.value, alone, where) for answer in answers]
     if "messages" in fields and all(answer.field != "messages" for answer in answers):

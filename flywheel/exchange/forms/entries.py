@@ -23,12 +23,12 @@ from typing import Literal
 import polars as pl
 
 from flywheel.errors import SourceError
-from flywheel.exchange.forms.answers import answers, each_order
-from flywheel.exchange.forms.chats import answered
+from flywheel.exchange.forms.answers import each_order, read_answers
+from flywheel.exchange.forms.chats import answered_chat
 from flywheel.exchange.forms.fields import beside, columns_of, named, unused, values_of
 from flywheel.exchange.forms.records import Record
-from flywheel.exchange.forms.values import number, plain, says
-from flywheel.exchange.forms.verdicts import READ
+from flywheel.exchange.forms.values import number_or_none, says, text_or_json
+from flywheel.exchange.forms.verdicts import PREFERENCE_READERS
 from flywheel.store.ids import prompt_id
 from flywheel.store.schema import CHAT, schema
 
@@ -40,17 +40,17 @@ NEEDS: Mapping[Kind, str] = {
     "comparisons": "two answers and a verdict, as response_A, response_B and label, or output_1, output_2, preference",
 }
 ALWAYS = ("prompt", "messages", "system", "history", "tools", "reference", "meta", "source")
-ALONE = ("answer", "generator", "thought")
+ONE_ANSWER_FIELDS = ("answer", "generator", "thought")
 PAIR = ("rejected", "chosen_score", "rejected_score", "chosen_generator", "rejected_generator", "status", "annotator")
 SIDES = ("response_A", "response_B", "generator_A", "generator_B", "generator", "order", "turn", "annotator", "thought")
 USED: Mapping[str, Sequence[str]] = {
     "prompt": (),
-    "answer": (*ALONE, "score"),
-    "label": (*ALONE, "label"),
+    "answer": (*ONE_ANSWER_FIELDS, "score"),
+    "label": (*ONE_ANSWER_FIELDS, "label"),
     "pair": ("chosen", *PAIR, "generator", "thought"),
-    "rejected": (*ALONE, *PAIR),
-    "two": (*SIDES, *READ),
-    "judged": (*SIDES, *READ, "judgments", "judge_name"),
+    "rejected": (*ONE_ANSWER_FIELDS, *PAIR),
+    "two": (*SIDES, *PREFERENCE_READERS),
+    "judged": (*SIDES, *PREFERENCE_READERS, "judgments", "judge_name"),
 }
 """The fields that each form of a record makes use of, beside those that all do."""
 ENTRIES = schema(
@@ -71,7 +71,7 @@ ENTRIES = schema(
         "annotator": pl.String,
     }
 )
-CHUNK = 4096
+CHUNK_ENTRIES = 4096
 
 
 @dataclass
@@ -102,7 +102,7 @@ def entries(
         chunk += found
         told.read += 1
         told.unused |= used
-        if len(chunk) >= CHUNK:
+        if len(chunk) >= CHUNK_ENTRIES:
             frames.append(pl.DataFrame(chunk, schema=ENTRIES, orient="row"))
             chunk = []
     return pl.concat([*frames, pl.DataFrame(chunk, schema=ENTRIES, orient="row")])
@@ -125,7 +125,7 @@ def _form(there: set[str], kind: Kind, record: Record, where: str) -> str:
     """How a record says what its kind needs."""
     said = bool({"answer", "messages"} & there)
     two = {"response_A", "response_B"} <= there
-    judged = bool(set(READ) & there)
+    judged = bool(set(PREFERENCE_READERS) & there)
     forms = {
         "prompts": {"prompt": bool({"prompt", "messages"} & there)},
         "generations": {"answer": {"prompt", "answer"} <= there or "messages" in there},
@@ -149,11 +149,15 @@ def _form(there: set[str], kind: Kind, record: Record, where: str) -> str:
 def _entry(fields: Record, form: str, where: str) -> Record:
     """One row of ENTRIES."""
     names = ("reference", "meta", "source", "annotator")
-    values: Record = {name: plain(fields.get(name), name, where) for name in names}
-    found, told = answers(fields, form, where)
-    texts, chat = answered(fields, found, where)
+    values: Record = {name: text_or_json(fields.get(name), name, where) for name in names}
+    found, told = read_answers(fields, form, where)
+    texts, chat = answered_chat(fields, found, where)
     for answer, said in zip(found, texts, strict=True):
         side = {"text": ("score", "generator"), "other": ("other_score", "other_generator")}[answer.part]
         who = answer.generator if says(answer.generator) else fields.get("generator")
-        values |= {answer.part: said, side[0]: number(answer.score, where), side[1]: plain(who, "generator", where)}
+        values |= {
+            answer.part: said,
+            side[0]: number_or_none(answer.score, where),
+            side[1]: text_or_json(who, "generator", where),
+        }
     return {**values, **told, "chat": chat, "prompt": prompt_id(chat)}

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flywheel.errors import SourceError
-from flywheel.exchange.forms.messages import READ, asked, messages
+from flywheel.exchange.forms.messages import MESSAGE_READ, messages, read_prompt
 from flywheel.exchange.forms.records import Record
 from flywheel.exchange.forms.values import says
 
@@ -51,7 +51,7 @@ FIELDS = {
 """The fields that a column may be taken for, and which choice of theirs it is."""
 ONE = ("prompt", "answer", "messages", "system", "tools")
 """Fields of which a record may have several columns only where they say the same."""
-BESIDE = ("input", "context")
+INSTRUCTION_COLUMNS = ("input", "context")
 """Columns that belong to an instruction, or hold the prompt where no other column does."""
 OPTIONS = ("choices", "options")
 NEVER_DROPPED = ("image", "images", "video", "videos", "audio", "audios", "documents", "chat_template_kwargs")
@@ -82,7 +82,7 @@ def columns_of(record: Record, own: Mapping[str, str], where: str) -> dict[str, 
     if found.get("response_A") == found.get("response_B"):
         found.pop("response_B", None)  # one answer and no second
     if "prompt" not in ignored and not says(record.get(found.get("prompt", ""))):
-        held = [name for name in BESIDE if says(record.get(name)) and name not in found.values()]
+        held = [name for name in INSTRUCTION_COLUMNS if says(record.get(name)) and name not in found.values()]
         if held == ["input"] or (len(held) == 1 and isinstance(record[held[0]], list)):
             found["prompt"] = held[0]
     return found
@@ -116,13 +116,13 @@ def values_of(record: Record, columns: Mapping[str, str], own: Mapping[str, str]
 def _alike(field: str, one: Any, other: Any, where: str) -> bool:
     if one == other or field not in ("prompt", "messages"):
         return bool(one == other)
-    read = asked if field == "prompt" else messages
+    read = read_prompt if field == "prompt" else messages
     return read(one, where) == read(other, where)
 
 
 def beside(record: Record, columns: Mapping[str, str]) -> list[str]:
     """The columns that belong to an instruction."""
-    held = [name for name in BESIDE if says(record.get(name)) and name not in columns.values()]
+    held = [name for name in INSTRUCTION_COLUMNS if says(record.get(name)) and name not in columns.values()]
     return (
         held if columns.get("prompt") == "instruction" and len(held) == 1 and isinstance(record[held[0]], str) else []
     )
@@ -131,7 +131,7 @@ def beside(record: Record, columns: Mapping[str, str]) -> list[str]:
 def _question(record: Record, columns: Mapping[str, str], own: Mapping[str, str], where: str) -> Any:
     """The prompt with what belongs to it; SourceError where nobody says how the two make one."""
     value, own_part = record[columns["prompt"]], beside(record, columns)
-    parts = (*BESIDE, *OPTIONS) if isinstance(value, str) else BESIDE
+    parts = (*INSTRUCTION_COLUMNS, *OPTIONS) if isinstance(value, str) else INSTRUCTION_COLUMNS
     apart = [name for name in parts if says(record.get(name)) and name not in (*columns.values(), *own_part)]
     apart = [name for name in apart if record[name] != value]
     if apart and "prompt" not in own:
@@ -148,5 +148,5 @@ def unused(record: Record, used: Sequence[str]) -> set[str]:
     for name in used:
         held = record[name] if isinstance(record.get(name), list) else []
         chat = [each for each in held if isinstance(each, Mapping) and {"role", "from"} & set(each)]
-        left |= {f"{name}.{key}" for each in chat for key in each if key not in READ and says(each[key])}
+        left |= {f"{name}.{key}" for each in chat for key in each if key not in MESSAGE_READ and says(each[key])}
     return left

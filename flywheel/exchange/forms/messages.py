@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flywheel.errors import SourceError
-from flywheel.exchange.forms.values import as_json, decoded, says, shown, text
+from flywheel.exchange.forms.values import as_json, decoded, says, short_value, text
 from flywheel.store.schema import Chat, Message
 from flywheel.text.thoughts import THOUGHTS
 
@@ -38,13 +38,13 @@ TURNS = (("human", "assistant"), ("user", "assistant"), ("input", "output"), ("q
 THINKING = ("reasoning_content", "thinking", "reasoning")
 NO_TEXT = ("image", "images", "image_url", "video", "videos", "audio", "audios", "files", "documents", "refusal")
 """Members of a message that no rule makes text of."""
-PLAIN = ("role", "from", "content", "value")
-READ = (*PLAIN, "tool_calls", "tool_call_id", "function_call", "tools", *THINKING)
+MESSAGE_FIELDS = ("role", "from", "content", "value")
+MESSAGE_READ = (*MESSAGE_FIELDS, "tool_calls", "tool_call_id", "function_call", "tools", *THINKING)
 """Members of a message that are read."""
 TRANSCRIPT = re.compile(r"\n\n(Human|Assistant):")
 
 
-def asked(value: Any, where: str) -> Chat:
+def read_prompt(value: Any, where: str) -> Chat:
     """A prompt: text, a transcript that waits for its answer, or messages."""
     if not isinstance(value, str):
         return messages(value, where)
@@ -66,7 +66,7 @@ def messages(value: Any, where: str) -> Chat:
     """Messages as they are in a chat; SourceError for what is no message, or holds more than text can say."""
     listed = [value] if isinstance(value, dict) else value
     if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
-        raise SourceError(f"{where}: a chat must be text, or messages with role and content, not {shown(value)}")
+        raise SourceError(f"{where}: a chat must be text, or messages with role and content, not {short_value(value)}")
     if any("tool_call_id" in each for each in listed):
         _in_order(listed, where)
     found = [message for each in listed for message in _turn(each, where) or [_message(each, where)]]
@@ -85,9 +85,9 @@ def _turn(each: Mapping[str, Any], where: str) -> Chat:
 def _message(each: Mapping[str, Any], where: str) -> Message:
     said = each["role"] if each.get("role") is not None else each.get("from")
     content = each["content"] if each.get("content") is not None else each.get("value")
-    more = {name: value for name, value in each.items() if name not in PLAIN and says(value)}
+    more = {name: value for name, value in each.items() if name not in MESSAGE_FIELDS and says(value)}
     if said is None or (content is None and not more and not {"content", "value"} & each.keys()):
-        raise SourceError(f"{where}: a chat must be text, or messages with role and content, not {shown([each])}")
+        raise SourceError(f"{where}: a chat must be text, or messages with role and content, not {short_value([each])}")
     name = text(said, "a message's role", where).strip()
     role = ROLES.get(name.lower(), name)
     if more or not isinstance(content, str) or name.lower() in CALLS:
@@ -140,7 +140,7 @@ def _call(call: Any, where: str) -> str:
     held = call.get("function") or call if isinstance(call, dict) else {}
     name = held.get("name") if isinstance(held, dict) else None
     if not isinstance(name, str) or not name.strip():
-        raise SourceError(f"{where}: the call of a tool must have a name, not {shown(call)}")
+        raise SourceError(f"{where}: the call of a tool must have a name, not {short_value(call)}")
     arguments: Any = next((held[key] for key in ("arguments", "parameters", "input") if held.get(key) is not None), {})
     return f"{name}({as_json(arguments)})"
 

@@ -17,7 +17,7 @@ from flywheel.exchange.arrow import Written
 
 Record = dict[str, Any]
 HUB_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+")
-READ = (".jsonl", ".json", ".parquet")
+READ_ENDINGS = (".jsonl", ".json", ".parquet")
 """Files that are read here, without `datasets`."""
 DECODER = json.JSONDecoder(parse_float=Written)
 
@@ -33,7 +33,7 @@ def records(
     """
     path = Path(place).expanduser()
     if path.is_dir():
-        files = [] if split or config or hub.chosen(path) else _files(path)
+        files = [] if split or config or hub.is_dataset_folder(path) else _files(path)
         return _each(files, bad) if files else _loaded(str(path), split or "train", config)
     if not path.is_file():
         if path.suffix or not HUB_NAME.fullmatch(place):
@@ -41,16 +41,16 @@ def records(
         return _loaded(place, split or "train", config)
     if path.suffix == ".parquet":
         return _parquet(path)
-    return _list(path) if _begins(path) == b"[" else lines(path, bad)
+    return _list(path) if _begins(path) == b"[" else json_records(path, bad)
 
 
 def _files(folder: Path) -> list[Path]:
     """All files of data, if each of them can be read here; none if none can; else SourceError."""
     files = hub.data_files(folder)
-    other = [str(file.relative_to(folder)) for file in files if file.suffix.lower() not in READ]
+    other = [str(file.relative_to(folder)) for file in files if file.suffix.lower() not in READ_ENDINGS]
     if other and len(other) < len(files):
         raise SourceError(
-            f"{folder} holds {other[0]} beside {', '.join(READ)} files, and only these can be read together: "
+            f"{folder} holds {other[0]} beside {', '.join(READ_ENDINGS)} files, and only these can be read together: "
             "name the files that you want"
         )
     return [] if other else files
@@ -70,7 +70,7 @@ def _begins(path: Path) -> bytes:
     raise SourceError(f"{path} is empty")
 
 
-def lines(path: Path, bad: list[str] | None = None) -> Iterator[tuple[str, Record]]:
+def json_records(path: Path, bad: list[str] | None = None) -> Iterator[tuple[str, Record]]:
     """The objects of a file with one in a line; SourceError names the first line that holds none, or `bad` gets it."""
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
@@ -141,5 +141,5 @@ def parquet(path: Path, columns: Sequence[str] | None = None) -> Iterator[Record
 
 
 def _loaded(name: str, split: str, config: str | None) -> Iterator[tuple[str, Record]]:
-    for number, record in enumerate(hub.rows(hub.load(name, split, config), name), 1):
+    for number, record in enumerate(hub.rows(hub.load_split(name, split, config), name), 1):
         yield f"{name}, split {split}, row {number}", record

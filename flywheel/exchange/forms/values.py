@@ -10,7 +10,7 @@ from flywheel.errors import SourceError
 def text(value: Any, what: str, where: str) -> str:
     """Text that can be written; SourceError for anything else."""
     if not isinstance(value, str):
-        raise SourceError(f"{where}: {what} must be text, not {shown(value)}")
+        raise SourceError(f"{where}: {what} must be text, not {short_value(value)}")
     try:
         value.encode()
     except UnicodeEncodeError as error:
@@ -51,23 +51,23 @@ def _filled(value: Any) -> Any:
     return [_filled(each) for each in value] if isinstance(value, list) else value
 
 
-def shown(value: Any) -> str:
+def short_value(value: Any) -> str:
     """A value as an error shows it."""
     words = "null" if value is None else repr(value)
     return words if len(words) <= 60 else f"{words[:60]}…"
 
 
-def plain(value: Any, what: str, where: str) -> str | None:
+def text_or_json(value: Any, what: str, where: str) -> str | None:
     """Text; JSON of what is none."""
     if value is None or isinstance(value, str):
         return value if value is None else text(value, what, where)
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-def number(value: Any, where: str, what: str = "a score") -> float | None:
+def number_or_none(value: Any, where: str, what: str = "a score") -> float | None:
     """A number, or None where there is null; SourceError for anything else."""
     if value is None:
         return None
     if not isinstance(value, (bool, int, float)) or not math.isfinite(value):
-        raise SourceError(f"{where}: {what} must be a number, not {shown(value)}")
+        raise SourceError(f"{where}: {what} must be a number, not {short_value(value)}")
     return float(value)

@@ -19,7 +19,7 @@ Tokens = list[int]
 
 def prepared(spec: Spec, examples: pl.DataFrame, tokenizer: Any, model: Any) -> Task:
     """The rows that are not too long, tokenized as TRL's trainers want them, in their order."""
-    stops, longest = stop_tokens(tokenizer, model.generation_config), plans.room(spec.settings, model)
+    stops, longest = stop_tokens(tokenizer, model.generation_config), plans.longest_row(spec.settings, model)
 
     def split(frame: pl.DataFrame, answer: str) -> list[tuple[Tokens, Tokens]]:
         thoughts = spec.settings.thoughts == "train"

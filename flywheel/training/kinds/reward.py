@@ -23,7 +23,7 @@ def prepared(spec: Spec, examples: pl.DataFrame, tokenizer: Any, model: Any) -> 
         sides = [[thoughtless("", answer) for answer in answers] for answers in sides]
     chosen, rejected = (conversations(tokenizer, chats, answers) for answers in sides)
     sizes = [max(len(good), len(bad)) for good, bad in zip(chosen, rejected, strict=True)]
-    longest = plans.room(spec.settings, model)
+    longest = plans.longest_row(spec.settings, model)
     kept = plans.fitting(sizes, longest)
     columns: dict[str, list[Any]] = {
         "chosen_ids": [chosen[place] for place in kept],

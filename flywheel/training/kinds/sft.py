@@ -19,7 +19,7 @@ def prepared(spec: Spec, examples: pl.DataFrame, tokenizer: Any, model: Any) -> 
     stops, thoughts = stop_tokens(tokenizer, model.generation_config), spec.settings.thoughts == "train"
     rows = encode(tokenizer, examples["chat"].to_list(), examples["chosen"].to_list(), stops, thoughts)
     ids, labels, weights = rows.input_ids, rows.labels, examples["weight"].fill_null(1.0).to_list()
-    longest = plans.room(spec.settings, model)
+    longest = plans.longest_row(spec.settings, model)
     kept = plans.fitting([len(row) for row in ids], longest)
     data = Dataset.from_dict(
         {

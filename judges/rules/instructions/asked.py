@@ -7,7 +7,7 @@ from typing import Any
 from judges.rules.format import parsed
 from judges.rules.instructions.splitters import language
 
-WORD = re.compile(r"\w+(?:['’-]\w+)*")
+COUNTED_WORD = re.compile(r"\w+(?:['’-]\w+)*")
 PARAGRAPH_END = re.compile(r"\n\s*\n")
 
 
@@ -33,9 +33,9 @@ def _is_json(asked: bool, text: str) -> str | None:
 
 
 def _first_words(asked: tuple[tuple[int, str], ...], text: str) -> str | None:
-    parts = [part for part in PARAGRAPH_END.split(text) if WORD.search(part)]
+    parts = [part for part in PARAGRAPH_END.split(text) if COUNTED_WORD.search(part)]
     for number, word in asked:
-        first = WORD.search(parts[number - 1]) if number <= len(parts) else None
+        first = COUNTED_WORD.search(parts[number - 1]) if number <= len(parts) else None
         if first is None or first[0].casefold() != word.strip().casefold():
             return f"paragraph {number} does not begin with {word!r}"
     return None

@@ -16,7 +16,7 @@ from flywheel.errors import RecipeError
 from flywheel.protocols import Verdict
 from flywheel.recipe.overrides import annotations, convert
 from flywheel.text.thoughts import THOUGHTS, Markers, after_thought
-from judges.rules.instructions.asked import ASKED, PARAGRAPH_END, WORD
+from judges.rules.instructions.asked import ASKED, COUNTED_WORD, PARAGRAPH_END
 from judges.rules.instructions.ifeval import Kept, instructions, variants
 from judges.verdict import ENDLESS, Rule
 
@@ -38,11 +38,11 @@ TITLE = re.compile(r"<<[^<>\n]+>>")
 
 def pieces(end: re.Pattern[str], text: str) -> int:
     """How many pieces with a word in them there are between the ends."""
-    return sum(1 for piece in end.split(text) if WORD.search(piece))
+    return sum(1 for piece in end.split(text) if COUNTED_WORD.search(piece))
 
 
 COUNTED: Mapping[str, Callable[[str], int]] = {
-    "words": lambda text: len(WORD.findall(text)),
+    "words": lambda text: len(COUNTED_WORD.findall(text)),
     "sentences": lambda text: pieces(SENTENCE_END, text),
     "paragraphs": lambda text: pieces(PARAGRAPH_END, text),
     "sections": lambda text: len(SECTION.findall(text)),
@@ -51,7 +51,7 @@ COUNTED: Mapping[str, Callable[[str], int]] = {
     "highlights": lambda text: len(HIGHLIGHT.findall(text)),
     "placeholders": lambda text: len(PLACEHOLDER.findall(text)),
     "titles": lambda text: len(TITLE.findall(text)),
-    "capitals": lambda text: sum(1 for word in WORD.findall(text) if word.isupper() and len(word) > 1),
+    "capitals": lambda text: sum(1 for word in COUNTED_WORD.findall(text) if word.isupper() and len(word) > 1),
     "commas": lambda text: text.count(","),
 }
 """What is counted, and how."""

@@ -111,7 +111,7 @@ def number_sentences(text: str, num_sentences: int, relation: str) -> bool:
 
 def number_words(text: str, num_words: int, relation: str) -> bool:
     """There are so many words."""
-    return _related(splitters.words(text), relation, num_words)
+    return _related(splitters.word_count(text), relation, num_words)
 
 
 def number_paragraphs(text: str, num_paragraphs: int) -> bool:

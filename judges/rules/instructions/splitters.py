@@ -14,26 +14,26 @@ POSSIBLE_END = re.compile(r"[.?!](?=[)\";}\]*:@'({\[!?]|\s+\S)")
 CLOSERS = re.compile(r"[\"')\]}]+(?=\s|--|\Z)")
 LAST_WORD = re.compile(r"[^\s()\"`{}\[\]:;&#*@'!?]+\Z")
 NEXT_WORD = re.compile(r"\s*(\w*)")
-LONGEST = 60
+LONGEST_WORD = 60
 """Characters of a word before a full stop that are looked at."""
 KNOWN = """mr mrs ms messrs dr prof st sr jr gen col maj lt sen rep reps adm jan feb aug sep sept oct nov dec tues wed
 fri inc co corp ltd bros cos cie ala ariz calif colo conn fla ga ill kan ky mich minn nev okla ore pa tenn va vt wash
 wis w.va ave ct ft mg yr vs ok chg sw a.m p.m u.s u.k u.n u.s.a u.s.s.r d.c n.y n.j n.c n.h s.c l.a n.v s.a s.p.a ph.d
 m.b.a a.c a.d a.g a.h a.t b.f b.v c.v e.l h.c r.a v c d e f g h j k l m n p r s t w"""
-OPENING = """according although always among ask begin both but despite does even finally furthermore he hence her here
+STARTING = """according although always among ask begin both but despite does even finally furthermore he hence her here
 however i if in indeed instead it many meanwhile moreover most need nevertheless nonetheless note nothing overall please
 put remember separately similarly since so some someone sometimes still such the there therefore these they think this
 though thus try turn under unless were when whether which while without yes yet your"""
 ABBREVIATIONS = frozenset(KNOWN.split())
 """Those that Punkt has learned for English; single letters among them never end a sentence."""
-STARTERS = frozenset(OPENING.split())
+STARTERS = frozenset(STARTING.split())
 """Words that begin a sentence after an abbreviation or an ellipsis, if they have a capital; so Punkt has learned."""
 APART = re.compile(r"[;@#$%&?!()\[\]{}<>\"“”‘’„«»]|--|\.{3,}|``|''|[:,](?!\d)")
 CONTRACTED = re.compile(r"(?<=[^\s'])('(?:s|m|d|ll|re|ve)|n't)(?=\s|\Z)", re.IGNORECASE)
 JOINED = re.compile(r"\b(can)(not)\b|\b(gim|lem)(me)\b|\b(gon|wan)(na)\b|\b(got)(ta)\b|\b(d)('ye)\b", re.IGNORECASE)
 
 
-def words(text: str) -> int:
+def word_count(text: str) -> int:
     """How many runs of letters, digits and underscores there are."""
     return len(re.findall(r"\w+", text))
 
@@ -52,7 +52,7 @@ def sentences(text: str) -> int:
 
 def _ends(text: str, at: int) -> bool:
     """Whether the full stop at this place ends a sentence."""
-    last = LAST_WORD.search(text[max(0, at - LONGEST) : at + 1])
+    last = LAST_WORD.search(text[max(0, at - LONGEST_WORD) : at + 1])
     word = last[0][:-1] if last else ""
     following = NEXT_WORD.match(text, at + 1)
     after = following[1] if following else ""

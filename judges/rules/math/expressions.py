@@ -44,9 +44,9 @@ from sympy import (
 
 from judges.rules.math.shapes import near
 
-POINTS = [Rational(*pair) for pair in ((743, 997), (1213, 991), (601, 313), (367, 211), (733, 283), (457, 179))]
+SYMBOL_VALUES = [Rational(*pair) for pair in ((743, 997), (1213, 991), (601, 313), (367, 211), (733, 283), (457, 179))]
 """Values of the first symbols, of which no simple expression makes the same by chance."""
-ENDLESS = (Sum, Product, Integral, Limit)
+ENDLESS_FORMS = (Sum, Product, Integral, Limit)
 """To evaluate these may take for ever."""
 LARGE = 10**400
 """Above it a number is not written out to be compared."""
@@ -56,7 +56,7 @@ UNSOLVABLE = (NotImplementedError, TypeError, ValueError, ZeroDivisionError, Att
 def surely_differ(one: Any, other: Any) -> bool:
     """Whether two expressions or equations have different values at a point, so that they cannot be equal."""
     pair = (one, other)
-    if any(isinstance(part, Basic) and part.has(*ENDLESS) and part.free_symbols for part in pair):
+    if any(isinstance(part, Basic) and part.has(*ENDLESS_FORMS) and part.free_symbols for part in pair):
         return False
     if isinstance(one, Eq) and isinstance(other, Eq):
         return _misses(one, other)
@@ -152,7 +152,7 @@ def _misses(one: Any, other: Any) -> bool:
 
 def _point(*expressions: Any) -> dict[Any, Any]:
     symbols = sorted({symbol for one in expressions for symbol in one.free_symbols}, key=str)
-    return dict(zip(symbols, POINTS, strict=False))
+    return dict(zip(symbols, SYMBOL_VALUES, strict=False))
 
 
 def _value(expression: Any, point: dict[Any, Any]) -> complex | None:

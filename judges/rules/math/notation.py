@@ -1,6 +1,6 @@
 """One spelling for the many notations of mathematics: √2 and x² become LaTeX, 12\\,345 becomes 12345.
 
-`tidy` leaves LaTeX that means the same and that readers of LaTeX understand. `plain` goes on to what people type:
+`tidy` leaves LaTeX that means the same and that readers of LaTeX understand. `as_typed` goes on to what people type:
 5\\text{ cm} becomes 5 cm and \\frac{3}{4} becomes 3/4. What is still LaTeX after it is more than a number.
 """
 
@@ -26,7 +26,7 @@ SIGNS: dict[int, str | None] = {
     **{ord("\u2019"): "'", ord("\u2044"): "/", ord("∗"): "*"},
 }
 RAISED, LOWERED, LEVEL = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿ", "₀₁₂₃₄₅₆₇₈₉₊₋₍₎ₙ", "0123456789+-()n"
-ROOT = re.compile(r"([√∛])\s*(?:\(([^()]*)\)|\{([^{}]*)\}|(\d+(?:\.\d+)?|[A-Za-z]))")
+ROOT_SIGN = re.compile(r"([√∛])\s*(?:\(([^()]*)\)|\{([^{}]*)\}|(\d+(?:\.\d+)?|[A-Za-z]))")
 SYNONYMS = (
     (re.compile(r"(?<![\w)\]}%])[\u2012\u2013](?=[\d.$\\])"), "-"),  # a dash as a sign
     (re.compile(r"\s*(?:\^\s*\{\s*\\circ\s*\}|\^\s*\\circ\b|\\degrees?\b)"), r"^{\\circ}"),
@@ -61,7 +61,7 @@ def tidy(text: str) -> str:
     """The same mathematics in LaTeX that is read alike everywhere."""
     text = text.rstrip(" \n.,;:")
     if not text.isascii():
-        text = ROOT.sub(_root, _level(_level(text, RAISED, "^"), LOWERED, "_").translate(SIGNS))
+        text = ROOT_SIGN.sub(_root, _level(_level(text, RAISED, "^"), LOWERED, "_").translate(SIGNS))
     for pattern, spelling in SYNONYMS:
         text = pattern.sub(spelling, text)
     text = GROUPS.sub(lambda found: re.sub(r"\D", "", found[0]), text)
@@ -69,7 +69,7 @@ def tidy(text: str) -> str:
     return IMPROPER.sub(_mixed, MIXED.sub(_mixed, text))
 
 
-def plain(tidied: str) -> str:
+def as_typed(tidied: str) -> str:
     """As people type it: words without \\text, 3/4, 2 1/4, 1.5e3, no marks of Markdown."""
     text = FRACTION.sub(_typed, tidied)
     text = TEN.sub(lambda found: f"e{int(found[1] or found[2])}", text)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from judges.rules.numerals import Number, spelled
 
 OPENING, CLOSING = "([{⟨", ")]}⟩"
-KINDS = {"()": "pair", "⟨⟩": "set"}
+BRACKETS = {"()": "pair", "⟨⟩": "set"}
 BASED = re.compile(
     r"\(?([0-9A-Za-z]+)\)?(?:_\s*(?:\{\s*(?:\\text\s*\{)?\s*(?:base\s*)?(\w+)\s*\}?\s*\}|(\d+))"
     r"|\s*\(?(?:in )?base[\s-](\w+)\)?)"
@@ -94,7 +94,7 @@ def kind(tidied: str) -> str | None:
         closed += depth == 0 and place < len(text) - 1
     if 0 in commas:
         return "list"
-    return KINDS.get(text[:1] + text[-1:]) if closed == 0 and (1 in commas or text[:1] == "⟨") else None
+    return BRACKETS.get(text[:1] + text[-1:]) if closed == 0 and (1 in commas or text[:1] == "⟨") else None
 
 
 def _equal(one: Fraction, other: Fraction, exact: bool) -> bool:

@@ -23,17 +23,17 @@ from flywheel.text.thoughts import THOUGHTS, Markers, after_thought
 from judges.rules.numerals import spelled
 from judges.verdict import Rule, last
 
-SHARE = 50
+ITEMS_PER_WORKER = 50
 """Items that are worth the second in which another worker starts."""
-LONGEST = 1000
+LONGEST_ANSWER = 1000
 """Characters of the longest answer that is compared."""
 TAIL = 2000
 """Characters of a text without any marker in whose end an answer is sought."""
 BOXED = re.compile(r"\\(?:f?boxed|fbox)\s*(\{|(?=[-\d\\A-Za-z]))")
 BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # \{ and \} are no braces
-MARK = re.compile(r"####")
-ANSWER = re.compile(r"(?i)\banswer[\s*_]*:")
-ANNOUNCED = re.compile(r"(?i).*\banswer\s+is\b[\s:*]*(\S.*)")
+HASHES_MARK = re.compile(r"####")
+ANSWER_MARK = re.compile(r"(?i)\banswer[\s*_]*:")
+ANNOUNCED_ANSWER = re.compile(r"(?i).*\banswer\s+is\b[\s:*]*(\S.*)")
 NEXT = re.compile(r"(?im)^[\s#*_]*(?:problem|question|exercise|q)\b[^\n:]{0,20}:")
 """A model that has answered goes on with a question of its own."""
 SOLUTION = re.compile(r"<<[^<>]*=[^<>]*>>|(?s:(?:[A-Za-z]{3,}.*?[\d=].*?[.\n]\s*){2})")
@@ -41,10 +41,10 @@ WORDY = 8
 """Words without which an unmarked reference is no solution, but an answer."""
 CALCULATED = re.compile(r"(?m)^(?=[^\n]*(?<!\\)\b[A-Za-z]{3,})[^\n]*[\d)]\s*=\s*\$?[\d<]")
 """A line that works something out: "Bucks: 50(.50) = 25". Two of them are a solution, however few the words."""
-PLAIN = re.compile(r"-?\d{1,100}(?:\.\d{1,100}|/0*[1-9]\d{0,100})?")
+PLAIN_NUMBER = re.compile(r"-?\d{1,100}(?:\.\d{1,100}|/0*[1-9]\d{0,100})?")
 
 
-class Item(NamedTuple):
+class MathItem(NamedTuple):
     """One comparison. `boxed`: the answer is all LaTeX, and not text that may hold some; `marked`: a mark led to it."""
 
     reference: str
@@ -79,26 +79,26 @@ class MathVerify(Rule):
     def verdicts(self, rows: Sequence[Subject]) -> list[Verdict]:
         """All at once. Raises EngineMissing if math-verify is not installed."""
         found = [self._item(text, reference) for text, reference, _ in rows]
-        items = list(dict.fromkeys(one for one in found if isinstance(one, Item)))  # many answers are the same
-        graded = dict(zip(items, grade(items, self.timeout), strict=True))
-        return [graded[one] if isinstance(one, Item) else one for one in found]
+        items = list(dict.fromkeys(one for one in found if isinstance(one, MathItem)))  # many answers are the same
+        graded = dict(zip(items, grade_math(items, self.timeout), strict=True))
+        return [graded[one] if isinstance(one, MathItem) else one for one in found]
 
-    def _item(self, text: str, reference: str | None) -> Item | Verdict:
+    def _item(self, text: str, reference: str | None) -> MathItem | Verdict:
         """What to compare, or the verdict where there is nothing to compare."""
         if reference is None:
             return Verdict("error", None, "no reference")
-        marked = _boxed(reference) or _marked(reference, MARK) or _marked(reference, ANSWER)
+        marked = _boxed(reference) or _marked(reference, HASHES_MARK) or _marked(reference, ANSWER_MARK)
         gold = (marked or reference).strip()
         if not marked and _solution(gold):
             told = "the reference is a whole solution: put its answer into \\boxed{}, or after ####"
             return Verdict("error", None, told)
-        if not 0 < len(gold) <= LONGEST:
+        if not 0 < len(gold) <= LONGEST_ANSWER:
             return Verdict("error", None, f"a reference of {len(gold)} characters")
         answered = after_thought(text, self.thoughts)
         return Verdict("unparsable", None, "a thought without an end") if answered is None else _answer(gold, answered)
 
 
-def grade(items: Sequence[Item], timeout: float) -> list[Verdict]:
+def grade_math(items: Sequence[MathItem], timeout: float) -> list[Verdict]:
     """One verdict for each item, in order. Raises EngineMissing or EngineError if no worker can start."""
     if not items:
         return []
@@ -107,7 +107,7 @@ def grade(items: Sequence[Item], timeout: float) -> list[Verdict]:
     # By its path, since a folder with a math.py must not be searched first; and with this very package, wherever it is.
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     argv = [sys.executable, "-P", str(Path(__file__).with_name("worker.py"))]
-    workers = Workers(argv, timeout, SHARE, env={**os.environ, "PYTHONPATH": path})
+    workers = Workers(argv, timeout, ITEMS_PER_WORKER, env={**os.environ, "PYTHONPATH": path})
     requests = [json.dumps(item._asdict()).encode() for item in items]
     return [_verdict(reply, timeout) for reply in workers.replies(requests)]
 
@@ -121,26 +121,29 @@ def _verdict(reply: bytes | None, timeout: float) -> Verdict:
     return verdict._replace(detail=_spelled(verdict.detail)) if verdict.status == "ok" else verdict
 
 
-def _answer(gold: str, text: str) -> Item | Verdict:
+def _answer(gold: str, text: str) -> MathItem | Verdict:
     text = _first_question(text)
     boxed = _boxed(text)
-    answer = boxed or _marked(text, MARK) or _marked(text, ANSWER) or _announced(text)
-    if answer is not None and len(answer) > LONGEST:
+    answer = boxed or _marked(text, HASHES_MARK) or _marked(text, ANSWER_MARK) or _announced(text)
+    if answer is not None and len(answer) > LONGEST_ANSWER:
         return Verdict("unparsable", None, f"an answer of {len(answer)} characters")
-    item = Item(gold, answer or _tail(text), boxed is not None, answer is not None)
+    item = MathItem(gold, answer or _tail(text), boxed is not None, answer is not None)
     return item if item.answer else Verdict("unparsable", None, "no answer")
 
 
 def _first_question(text: str) -> str:
     """The text up to the next question after an answer."""
-    mark = min((found.end() for pattern in (BOXED, MARK, ANSWER) if (found := pattern.search(text))), default=len(text))
+    mark = min(
+        (found.end() for pattern in (BOXED, HASHES_MARK, ANSWER_MARK) if (found := pattern.search(text))),
+        default=len(text),
+    )
     following = NEXT.search(text, mark)
     return text[: following.start()] if following else text
 
 
 def _solution(reference: str) -> bool:
     """Whether an unmarked reference is no answer, but a text in which one would have to be sought."""
-    begin = reference[: 2 * LONGEST]
+    begin = reference[: 2 * LONGEST_ANSWER]
     words = len(re.findall(r"(?<!\\)\b[A-Za-z]{3,}", begin))
     worked_out = len(CALCULATED.findall(begin)) > 1
     return worked_out or (words > 3 and "<<" in reference) or (words >= WORDY and SOLUTION.search(begin) is not None)
@@ -154,14 +157,14 @@ def _boxed(text: str) -> str | None:
     box = last(BOXED, text)
     if box is None:
         return None
-    rest, depth = text[box.end() : box.end() + LONGEST + 1], 1
+    rest, depth = text[box.end() : box.end() + LONGEST_ANSWER + 1], 1
     if not box[1]:
         return (re.match(r"(?:\\[,;:! ]|[^\s$])*", rest) or box)[0].rstrip(".,;:") or None
     for brace in BRACE.finditer(rest):
         depth += {"{": 1, "}": -1}.get(brace[0], 0)
         if depth == 0:
             return rest[: brace.start()].strip() or None
-    return (rest if len(rest) > LONGEST else rest.partition("\n")[0]).strip() or None
+    return (rest if len(rest) > LONGEST_ANSWER else rest.partition("\n")[0]).strip() or None
 
 
 def _marked(text: str, marker: re.Pattern[str]) -> str | None:
@@ -172,7 +175,7 @@ def _marked(text: str, marker: re.Pattern[str]) -> str | None:
 
 def _announced(text: str) -> str | None:
     """What the last line says that the answer is."""
-    said = ANNOUNCED.match(text.rstrip().rpartition("\n")[2][-TAIL:])
+    said = ANNOUNCED_ANSWER.match(text.rstrip().rpartition("\n")[2][-TAIL:])
     return said[1].strip() if said else None
 
 
@@ -186,4 +189,4 @@ def _tail(text: str) -> str:
 
 def _spelled(detail: str | None) -> str | None:
     """Equal numbers in one spelling."""
-    return spelled(Fraction(detail)) if detail is not None and PLAIN.fullmatch(detail) else detail
+    return spelled(Fraction(detail)) if detail is not None and PLAIN_NUMBER.fullmatch(detail) else detail

@@ -6,11 +6,11 @@ pears" are two numbers, and so none of them. Arnold is a word, and no product of
 
 import re
 
-from judges.rules.math.notation import plain
-from judges.rules.numerals import Found, Number, either, numbers
+from judges.rules.math.notation import as_typed
+from judges.rules.numerals import FoundNumber, Number, either, numbers
 
 SENTENCE = re.compile(r"(?<=[.!?])[\s*]+(?=[A-Z$*(])|\n+")
-ANNOUNCED = re.compile(r"(?i).*\b(?:answer|result|total)\s+(?:is|was|equals|=|:)\s*:?")
+ANNOUNCED_NUMBER = re.compile(r"(?i).*\b(?:answer|result|total)\s+(?:is|was|equals|=|:)\s*:?")
 LOOSE = r"[-+]?[$€£]?\s?-?\.?\d[\d.,/]*(?:%|\b)"
 NEGATED = re.compile(
     rf"(?i)[(,]?\s*\b(?:and |but )?(?:\w+n't|not|rather than|instead of)\s+(?:a |the |be |equal to )?{LOOSE}\)?"
@@ -25,7 +25,9 @@ HEAD = re.compile(
 LISTED = re.compile(
     r"(?i)(?:\s*[a-z][\w'/-]*){0,3}\s*(?:,\s*(?:and|or)?|;|\band\b|\bor\b|&)\s*(?:[a-z]\s*=|maybe|perhaps|possibly)?\W*"
 )
-BESIDE = re.compile(r"(?i)(?:\s*[a-z][\w'/-]*){0,2}\s*(?:\band\b|\bor\b|&)\s*(?:maybe|perhaps|possibly)?\W*|\s*,\W*")
+NUMBER_BESIDE = re.compile(
+    r"(?i)(?:\s*[a-z][\w'/-]*){0,2}\s*(?:\band\b|\bor\b|&)\s*(?:maybe|perhaps|possibly)?\W*|\s*,\W*"
+)
 NEXT_UNIT = re.compile(
     r"(?i)\s*(?!(?:for|in|per|of|at|every|each|after|to|by|from|on|over|with|times|more|less|out|if|when)\b)[a-z'\"]+\.?\s+"
 )
@@ -42,7 +44,7 @@ NO_UNIT = re.compile(
     r"|where|is|are|half|hundred|thousand|million|billion|trillion|dozen)\b"
 )
 LETTERS = re.compile(r"[A-Za-z]+")
-WORDS = re.compile(r"[A-Za-z\s,.;:'\"!?()&-]+")
+ONLY_WORDS = re.compile(r"[A-Za-z\s,.;:'\"!?()&-]+")
 PRODUCT = re.compile(r"(?i)[abcdxyz]+|[b-df-hj-np-tv-z]+|[a-z]|a[b-df-hj-np-tv-z]|[b-df-hj-np-tv-z]a")
 PROSE = 6
 """Words from which on a text is no formula."""
@@ -50,7 +52,7 @@ PROSE = 6
 
 def quantity(tidied: str) -> Number | None:
     """The number that the whole text is, with or without its unit."""
-    text = plain(tidied)
+    text = as_typed(tidied)
     found = list(numbers(text)) if len(text) < 200 else []
     if len(found) != 1 or found[0].number is None or re.fullmatch(r"[\s$*(=≈+]*", text[: found[0].start]) is None:
         return None
@@ -58,27 +60,27 @@ def quantity(tidied: str) -> Number | None:
     return found[0].number if QUANTITY.fullmatch(unit) and not NO_UNIT.search(unit) else None
 
 
-def said(tidied: str, marked: bool) -> tuple[Number, ...] | None:
+def number_said(tidied: str, marked: bool) -> tuple[Number, ...] | None:
     """The number that a text gives as its answer, or the several numbers; None where it has to be read as a formula.
 
     `marked`: the text is what follows a marker, and so its number may come first.
     """
-    sentences = [text for text in SENTENCE.split(plain(tidied)) if re.search(r"\d", text)]
+    sentences = [text for text in SENTENCE.split(as_typed(tidied)) if re.search(r"\d", text)]
     if not sentences:
         return None
     text = sentences[0 if marked else -1]
-    if not marked and (announced := ANNOUNCED.match(text)) and re.search(r"\d", text[announced.end() :]):
+    if not marked and (announced := ANNOUNCED_NUMBER.match(text)) and re.search(r"\d", text[announced.end() :]):
         text, marked = text[announced.end() :], True
     for dropped in (NEGATED, CONDITION, REASON, ASIDE):
         text = _without(dropped, text)
     return _numbers(text, marked)
 
 
-def in_words(tidied: str) -> tuple[str, ...] | None:
+def answer_words(tidied: str) -> tuple[str, ...] | None:
     """The words of an answer that is nothing but words, in lower case and in order; those of a list are sorted."""
-    text = plain(tidied).replace("$", "")
+    text = as_typed(tidied).replace("$", "")
     runs = LETTERS.findall(text)
-    if not WORDS.fullmatch(text) or not any(map(_word, runs)):
+    if not ONLY_WORDS.fullmatch(text) or not any(map(_word, runs)):
         return None
     parts = [" ".join(LETTERS.findall(part)).lower() for part in re.split(r"[,;&]|\band\b", text)]
     return tuple(sorted(part for part in parts if part))
@@ -86,7 +88,7 @@ def in_words(tidied: str) -> tuple[str, ...] | None:
 
 def sentence(tidied: str) -> bool:
     """Whether a text is a sentence around one number: no date, no name of a thing."""
-    text = plain(tidied)
+    text = as_typed(tidied)
     return len(text) < 200 and len(list(numbers(text))) == 1 and len(re.findall(r"[A-Za-z]{2,}", text)) > 2
 
 
@@ -133,13 +135,15 @@ def _side(text: str, marked: bool) -> tuple[Number, ...] | None:
     if OPERATOR.fullmatch(gap):
         return None
     listed = (
-        LISTED.fullmatch(gap) or NEXT_UNIT.fullmatch(gap) or CONCLUDED.search(gap) if first else BESIDE.fullmatch(gap)
+        LISTED.fullmatch(gap) or NEXT_UNIT.fullmatch(gap) or CONCLUDED.search(gap)
+        if first
+        else NUMBER_BESIDE.fullmatch(gap)
     )
     if either(text, *pair) or listed:
         return _distinct(found)
     return (chosen.number,)
 
 
-def _distinct(found: list[Found]) -> tuple[Number, ...]:
+def _distinct(found: list[FoundNumber]) -> tuple[Number, ...]:
     """The different numbers, in their order: 0.5 or 1/2 is one."""
     return tuple({one.number.value: one.number for one in found if one.number}.values())

@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 
 from judges.rules.math.notation import tidy
 from judges.rules.math.shapes import Numeral, numeral, ordered, same, unlike
-from judges.rules.math.wording import in_words, prose, quantity, said, sentence
+from judges.rules.math.wording import answer_words, number_said, prose, quantity, sentence
 from judges.rules.numerals import Number, spelled
 
 MEMORY = 4 << 30
 """Bytes of address space: far above what an honest comparison takes, far below what hurts a machine."""
-SHOWN = 200
+REPORTED_CHARACTERS = 200
 """Characters of an answer that are reported."""
-WORD = re.compile(r"[A-Za-z]{2,}[^{]*\}?")
+LATIN_WORD = re.compile(r"[A-Za-z]{2,}[^{]*\}?")
 DOUBT = re.compile(r"(?<![\d,.(\[{])\d+,\d{1,2}(?![\d,])|\d:\d\d|\d\s?(?:-|and|&)\s?\d+/\d")
 """A decimal comma or a list; a time or a ratio; a mixed number or two."""
 NONE = re.compile(
@@ -47,7 +47,7 @@ def values(text: str) -> Reading:
     """What can be read in a text without sympy."""
     text = tidy(text)
     based = numeral(text)
-    return Reading(text, None if based else quantity(text), in_words(text), based)
+    return Reading(text, None if based else quantity(text), answer_words(text), based)
 
 
 @lru_cache(maxsize=1024)
@@ -64,7 +64,7 @@ def formulas(text: str, latex: bool) -> list[Any]:
 def compare(reference: str, answer: str, boxed: bool, marked: bool) -> dict[str, Any]:
     """Status, score and detail. `boxed` says that the answer is all LaTeX, `marked` that it follows a marker."""
     gold = values(reference)
-    if gold.number is None and sentence(gold.text) and (one := said(gold.text, True)) and len(one) == 1:
+    if gold.number is None and sentence(gold.text) and (one := number_said(gold.text, True)) and len(one) == 1:
         gold = gold._replace(number=one[0])
     given = values(answer)
     return plainly(gold, given, boxed, marked) or symbolically(gold, given, boxed)
@@ -73,31 +73,35 @@ def compare(reference: str, answer: str, boxed: bool, marked: bool) -> dict[str,
 def plainly(gold: Reading, given: Reading, boxed: bool, marked: bool) -> dict[str, Any] | None:
     """The verdict where no formula has to be understood, or None."""
     if gold.numeral or given.numeral:
-        return verdict(same_numeral(gold, given), given.text)
+        return worker_verdict(same_numeral(gold, given), given.text)
     if gold.number:
         found = (
             (given.number,)
             if given.number
-            else said(given.text, marked)
-            if not boxed or WORD.search(given.text)
+            else number_said(given.text, marked)
+            if not boxed or LATIN_WORD.search(given.text)
             else None
         )
         if found:
             shown = ", ".join(shortly(number) for number in found)
-            return verdict(len(found) == 1 and same(gold.number, found[0]), shown)
+            return worker_verdict(len(found) == 1 and same(gold.number, found[0]), shown)
         if not boxed and NONE.search(given.text) and not re.search(r"[\d\\]", given.text):
-            return verdict(False, given.text)
+            return worker_verdict(False, given.text)
         return unclear(given.text) if found == () or (not boxed and DOUBT.search(given.text)) else None
     if gold.words and given.words:
-        return verdict(gold.words == given.words, ", ".join(given.words))
-    return verdict(squeezed(gold.text) == squeezed(given.text), given.text) if prose(gold.text) else None
+        return worker_verdict(gold.words == given.words, ", ".join(given.words))
+    return worker_verdict(squeezed(gold.text) == squeezed(given.text), given.text) if prose(gold.text) else None
 
 
 def symbolically(gold: Reading, given: Reading, boxed: bool) -> dict[str, Any]:
     """The verdict of math-verify, and of what it overlooks."""
     golden = formulas(gold.text, True)
     if not golden:
-        return {"status": "error", "score": None, "detail": f"the reference cannot be read: {gold.text[:SHOWN]}"}
+        return {
+            "status": "error",
+            "score": None,
+            "detail": f"the reference cannot be read: {gold.text[:REPORTED_CHARACTERS]}",
+        }
     # Around a bare number people write words; \boxed reads them as products of variables. Formulas may come without $.
     text_only = (gold.number and "\\" not in given.text) or prose(given.text)
     ways = (True,) if boxed else (False,) if text_only else (False, True)
@@ -107,7 +111,7 @@ def symbolically(gold: Reading, given: Reading, boxed: bool) -> dict[str, Any]:
     swapped = ordered(gold.text, given.text)
     pairs = ((one, found) for found in read for one in golden for other in found if equal(one, other, swapped))
     right = None if unlike(gold.text, given.text) else next((found for _, found in pairs), None)
-    return verdict(right is not None, str((right or read[0])[0]))
+    return worker_verdict(right is not None, str((right or read[0])[0]))
 
 
 def equal(gold: Any, answer: Any, swapped: bool) -> bool:
@@ -141,20 +145,20 @@ def same_numeral(gold: Reading, given: Reading) -> bool:
     return gold.numeral.digits == given.text.strip(" $").lower().lstrip("0")
 
 
-def verdict(right: bool, detail: str) -> dict[str, Any]:
+def worker_verdict(right: bool, detail: str) -> dict[str, Any]:
     """A verdict that is one."""
-    return {"status": "ok", "score": float(right), "detail": detail[:SHOWN]}
+    return {"status": "ok", "score": float(right), "detail": detail[:REPORTED_CHARACTERS]}
 
 
 def unclear(text: str) -> dict[str, Any]:
     """What is said of a text in which it is not clear which number is meant."""
-    return {"status": "unparsable", "score": None, "detail": f"no number that is clear: {text[-SHOWN:]}"}
+    return {"status": "unparsable", "score": None, "detail": f"no number that is clear: {text[-REPORTED_CHARACTERS:]}"}
 
 
 def shortly(number: Number) -> str:
     """A number in one spelling for equal numbers."""
     text = spelled(number.value)
-    if len(text) > SHOWN // 2:
+    if len(text) > REPORTED_CHARACTERS // 2:
         text = f"{Decimal(number.value.numerator) / Decimal(number.value.denominator):.20e}"
     return text + "%" * number.percent
 
@@ -169,7 +173,11 @@ def answer_line(line: bytes) -> dict[str, Any]:
     try:
         return compare(**json.loads(line))
     except Exception as error:  # of sympy, antlr or the limits: one strange answer is data, and no reason to stop
-        return {"status": "error", "score": None, "detail": f"{type(error).__name__}: {str(error)[:SHOWN]}"}
+        return {
+            "status": "error",
+            "score": None,
+            "detail": f"{type(error).__name__}: {str(error)[:REPORTED_CHARACTERS]}",
+        }
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from flywheel.protocols import Asked
 from judges.models import published
-from judges.models.comparisons import verdict
+from judges.models.comparisons import verdict_after_thought
 from tests.bars.published.counting import Counted, Row, counted, lines
 
 LABEL = re.compile(r"\[\[([AB](?:[<>=]{1,2}[AB])?|C)\]\]")
@@ -18,7 +18,10 @@ def judgebench(folder: Path) -> Counted:
     """Both orders of each pair: JudgeBench takes no decision where two labels differ in any letter."""
     asked = (said for row in lines(folder, "*judge_name=arena_hard*.jsonl") for said in row["judgments"] if said)
     said = ((row["judgment"]["response"], row["decision"]) for row in asked)
-    return counted(Row(verdict(text), DECIDED[decision], decision is None and settled(text)) for text, decision in said)
+    return counted(
+        Row(verdict_after_thought(text), DECIDED[decision], decision is None and settled(text))
+        for text, decision in said
+    )
 
 
 def settled(text: str) -> bool:
@@ -44,6 +47,6 @@ def mt_bench_pair(folder: Path) -> Counted:
 def played(row: dict[str, Any]) -> Iterator[Row]:
     """Who won the two games of a pair, by our reading and as published."""
     for game, names in (("g1", ("model_1", "model_2")), ("g2", ("model_2", "model_1"))):
-        said = verdict(row[f"{game}_judgment"])
+        said = verdict_after_thought(row[f"{game}_judgment"])
         ours = names["ab".index(said)] if said in ("a", "b") else said
         yield Row(ours, None if row[f"{game}_winner"] == "error" else row[f"{game}_winner"])

@@ -10,7 +10,7 @@ from flywheel.store.schema import REPLIES
 from judges.models.anchored import Anchor, Anchored
 from judges.models.likelihood import Likelihood, Options, ReferenceLikelihood
 from judges.models.listwise import Listwise
-from judges.models.pairwise import Duel, ScoredDuel
+from judges.models.pairwise import Pairwise, PairwiseScored
 from judges.models.reward_model import RewardModel
 from judges.models.rubric import Rubric
 from tests.judges.models.test_pairwise import read, subjects
@@ -26,8 +26,8 @@ JUDGES: list[Judge] = [
     Likelihood(),
     ReferenceLikelihood(),
     RewardModel(model=Asked(weights="w", engine="reward")),
-    Duel(model=ONCE),
-    ScoredDuel(model=ONCE),
+    Pairwise(model=ONCE),
+    PairwiseScored(model=ONCE),
     Listwise(model=ONCE),
 ]
 
@@ -66,8 +66,8 @@ def test_where_all_are_endless_nobody_is_asked(judge: Judge) -> None:
 def test_what_is_read_is_what_follows_the_judges_own_thought() -> None:
     asked = subjects("four", "five")
     assert read(Rubric(model=ONCE), asked, lambda *_: REPLY)["score"].to_list() == [3, 3]
-    assert read(Duel(model=ONCE), asked, lambda *_: REPLY)["verdict"].to_list() == ["b", "a"]
-    assert set(read(Duel(model=ONCE), asked, lambda *_: "Verdict: A <think>or")["status"]) == {"unparsable"}
+    assert read(Pairwise(model=ONCE), asked, lambda *_: REPLY)["verdict"].to_list() == ["b", "a"]
+    assert set(read(Pairwise(model=ONCE), asked, lambda *_: "Verdict: A <think>or")["status"]) == {"unparsable"}
 
 
 def test_without_markers_all_of_a_text_is_the_answer() -> None:
@@ -77,7 +77,7 @@ def test_without_markers_all_of_a_text_is_the_answer() -> None:
 
 
 def test_those_that_cannot_be_shown_have_no_part_in_the_circle() -> None:
-    compared = read(Duel(model=ONCE, neighbours=1), subjects(*TEXTS), lambda *_: "Verdict: tie")
+    compared = read(Pairwise(model=ONCE, neighbours=1), subjects(*TEXTS), lambda *_: "Verdict: tie")
     assert {frozenset(pair) for pair in compared.select("a", "b").iter_rows()} == {
         frozenset(pair) for pair in (("g0", "g1"), ("g1", "g3"), ("g0", "g3"))
     }

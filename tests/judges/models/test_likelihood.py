@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from flywheel.engines.toy.engine import Toy, write_weights
 from flywheel.errors import RecipeError
-from flywheel.protocols import BASE, POLICY, Asked, Judge, Panel
+from flywheel.protocols import BASE, POLICY, Asked, Ensemble, Judge
 from flywheel.store.schema import REPLIES, SUBJECTS, VOTES
 from judges.ensembles import Jury
 from judges.models.likelihood import DensityRatio, Likelihood, Options, ReferenceLikelihood, reflected, weighed
 from judges.models.reward_model import RewardModel
-from tests.answered import Bench, asked
+from tests.answered import Unjudged, asked
 from tests.conftest import letter_tokenizer, write_llama
 
 AB = Options(options=("A", "B"), values=(1.0, 0.0))
@@ -135,7 +135,7 @@ def test_the_likelihood_of_an_answer_is_its_mean_or_its_sum_and_the_other_is_tol
 @pytest.mark.parametrize(("mean", "ratio"), [(False, 3.0), (True, 1.0)])
 def test_the_density_ratio_is_the_strong_log_probability_minus_the_weak_one(mean: bool, ratio: float) -> None:
     judge = DensityRatio(mean=mean)
-    assert isinstance(judge, Panel) and [member.model.weights for member in judge.members] == [POLICY, BASE]
+    assert isinstance(judge, Ensemble) and [member.model.weights for member in judge.members] == [POLICY, BASE]
     frame = subjects("x", "too long for the weak one", "", "y")
     strong = judge.members[0].read(frame, likelihoods([-1.0, -1.0, -1.0], [-1.0], [], [-2.0]))
     weak = judge.members[1].read(frame, likelihoods([-2.0, -1.0, -3.0], None, [], [-2.0]))
@@ -246,27 +246,27 @@ ROWS = [asked(f"What is {a}+{a}?", f"Answer: {2 * a}", "", "well " * 500, refere
 @pytest.mark.slow
 def test_likelihoods_of_the_toy_are_judgments_in_the_store(tmp_path: Path) -> None:
     strong, weak = (write_weights(tmp_path / str(seed), 0.9, seed, context=300) for seed in (1, 2))
-    bench = Bench(tmp_path, ROWS, strong)
-    own = bench.judge(Likelihood(mean=False))
+    unjudged = Unjudged(tmp_path, ROWS, strong)
+    own = unjudged.judge(Likelihood(mean=False))
     assert own["status"].to_list() == ["ok", "error", "refused"] * 3
     known = Toy().load(str(strong)).logprobs([row.chat for row in ROWS], [row.answers[0] for row in ROWS])
     assert own.filter(status="ok")["score"].to_list() == pytest.approx([sum(tokens) for tokens in known])
     others = Toy().load(str(weak)).logprobs([row.chat for row in ROWS], [row.answers[0] for row in ROWS])
-    ratios = bench.judge(DensityRatio(weak=Asked(weights=str(weak))))
+    ratios = unjudged.judge(DensityRatio(weak=Asked(weights=str(weak))))
     expected = [sum(mine) - sum(other) for mine, other in zip(known, others, strict=True)]
     assert ratios.filter(status="ok")["score"].to_list() == pytest.approx(expected)
     assert ratios["status"].to_list() == own["status"].to_list()
-    assert bench.judge(Options())["status"].to_list() == ["ok", "ok", "refused"] * 3
-    assert bench.judge(ReferenceLikelihood(until="Answer:"))["status"].to_list() == ["ok", "ok", "refused"] * 3
-    assert bench.store.sql("select count(*) from generations where role = 'judgment'").item() == 0
+    assert unjudged.judge(Options())["status"].to_list() == ["ok", "ok", "refused"] * 3
+    assert unjudged.judge(ReferenceLikelihood(until="Answer:"))["status"].to_list() == ["ok", "ok", "refused"] * 3
+    assert unjudged.store.sql("select count(*) from generations where role = 'judgment'").item() == 0
 
 
 @pytest.mark.slow
 def test_likelihoods_of_a_little_model_are_judgments_in_the_store(tmp_path: Path) -> None:
     weights = write_llama(tmp_path, 0, max_position_embeddings=1500)
-    bench = Bench(tmp_path, ROWS[1:2], weights, "local")
+    unjudged = Unjudged(tmp_path, ROWS[1:2], weights, "local")
     found = {
-        type(judge).__name__: bench.judge(judge)["status"].to_list()
+        type(judge).__name__: unjudged.judge(judge)["status"].to_list()
         for judge in (Options(), Likelihood(), ReferenceLikelihood())
     }
     assert found == {
@@ -297,11 +297,13 @@ def test_reward_models_are_asked_in_an_engine_of_their_own(tmp_path: Path) -> No
         RewardModel(model=Asked(weights=str(write_reward(tmp_path / str(seed), seed)), engine="reward"))
         for seed in range(2)
     )
-    bench = Bench(tmp_path, ROWS, write_weights(tmp_path / "toy", 0.9))
-    panel = bench.judge(Jury(members=models, how="min"))
-    assert panel["status"].to_list() == ["ok", "ok", "refused"] * 3
-    first, second = (bench.judge(model)["score"] for model in models)
-    assert panel["score"].drop_nulls().to_list() == [
+    unjudged = Unjudged(tmp_path, ROWS, write_weights(tmp_path / "toy", 0.9))
+    ensemble = unjudged.judge(Jury(members=models, how="min"))
+    assert ensemble["status"].to_list() == ["ok", "ok", "refused"] * 3
+    first, second = (unjudged.judge(model)["score"] for model in models)
+    assert ensemble["score"].drop_nulls().to_list() == [
         min(pair) for pair in zip(first, second, strict=True) if None not in pair
     ]
-    assert bench.judge(Likelihood())["status"].to_list() == ["ok", "error", "ok"] * 3  # the recipe's own engine again
+    assert (
+        unjudged.judge(Likelihood())["status"].to_list() == ["ok", "error", "ok"] * 3
+    )  # the recipe's own engine again

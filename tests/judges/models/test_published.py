@@ -7,7 +7,7 @@ import pytest
 from flywheel.errors import RecipeError
 from flywheel.protocols import Asked, Judge, PairJudge, Sampling
 from judges.models import published
-from judges.models.pairwise import Duel
+from judges.models.pairwise import Pairwise
 from judges.models.rubric import Rubric
 from tests.judges.models.test_pairwise import read, subjects
 
@@ -64,7 +64,7 @@ def test_a_grade_is_read_in_its_published_form(
     ],
 )
 def test_a_verdict_is_read_in_its_published_form(
-    make: Callable[[Asked], Duel], first: str, second: str, tie: str | None
+    make: Callable[[Asked], Pairwise], first: str, second: str, tie: str | None
 ) -> None:
     def verdicts(reply: str) -> list[str | None]:
         return read(make(ASKED), subjects("one", "two"), lambda question, vote: reply)["verdict"].to_list()
@@ -78,13 +78,13 @@ def test_each_is_a_judge_of_its_own_that_shows_all_that_it_judges() -> None:
     rubrics = [published.mt_bench(ASKED), published.prometheus(ASKED), published.ultrafeedback(ASKED)]
     rubrics += [published.helpsteer(ASKED, "correctness"), published.helpsteer(ASKED)]
     makes = (published.mt_bench_pair, published.arena_hard, published.judgebench, published.prometheus_pair)
-    duels = [make(ASKED) for make in makes]
-    judges: list[Judge] = [*rubrics, *duels]
+    pairwise = [make(ASKED) for make in makes]
+    judges: list[Judge] = [*rubrics, *pairwise]
     assert len({judge.name for judge in judges}) == 9
     for judge in judges:
-        assert isinstance(judge, PairJudge if judge in duels else Judge)
+        assert isinstance(judge, PairJudge if judge in pairwise else Judge)
         question = judge.ask(subjects("FIRST", "SECOND", question="WHY"))[0][0]["content"]
-        assert "WHY" in question and "FIRST" in question and ("SECOND" in question) == (judge in duels)
+        assert "WHY" in question and "FIRST" in question and ("SECOND" in question) == (judge in pairwise)
         assert "{" not in question
     assert rubrics[3].verdict("helpfulness: 1, correctness: 4").score == 4
 

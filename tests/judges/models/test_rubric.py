@@ -17,16 +17,16 @@ from flows.recipes.toy import Sums
 from flows.recipes.toy import recipe as toy
 from flywheel.engines.toy.engine import write_weights
 from flywheel.errors import RecipeError
-from flywheel.pipeline.loop import spin
+from flywheel.pipeline.loop import iterate
 from flywheel.protocols import BASE, Asked, Judge, Sampling
 from flywheel.store import queries
 from flywheel.store.schema import JUDGED, REPLIES, SUBJECTS, VOTES
 from flywheel.store.store import Store
 from flywheel.text.thoughts import THOUGHTS
-from judges.models.prompts import plain, wording
+from judges.models.prompts import without_marks, wording
 from judges.models.rubric import POINTS, REFERENCE, Rubric
-from judges.models.shown import answer as answered
-from tests.answered import Bench, asked
+from judges.models.shown import answer_shown
+from tests.answered import Unjudged, asked
 from tests.conftest import write_llama
 
 THREE = Asked(sampling=Sampling(n=3, temperature=0.7))
@@ -205,7 +205,7 @@ def frame_of(judge: Judge, answer: str, question: str = "What is 3+4?") -> tuple
     text = judge.ask(frame)[0][0]["content"]
     (mark,) = set(re.findall(r"^=== [a-z]+(?: answer)? (\w{8}) ===$", text, re.M)) - set(re.findall(r"\w+", answer))
     begin = f"=== answer {mark} ===\n"
-    before, shown = text[: text.index(begin) + len(begin)], plain(answered(answer, THOUGHTS) or "")
+    before, shown = text[: text.index(begin) + len(begin)], without_marks(answer_shown(answer, THOUGHTS) or "")
     assert text[len(before) :].startswith(f"{shown}\n=== end {mark} ===")
     after = text[len(before) + len(shown) :]
     assert mark not in answer
@@ -224,7 +224,7 @@ def frame_of(judge: Judge, answer: str, question: str = "What is 3+4?") -> tuple
 @example("<think>Five?</think>four")
 def test_whatever_an_answer_says_nothing_changes_but_its_slot(judge: Judge, answer: str) -> None:
     """One that thought to its end without an answer is not asked about."""
-    if answered(answer, THOUGHTS) is None:
+    if answer_shown(answer, THOUGHTS) is None:
         assert not judge.ask(subjects(answer, references=("seven",)))
     else:
         assert frame_of(judge, answer) == frame_of(judge, "seven")
@@ -238,14 +238,14 @@ def test_a_question_cannot_call_for_another_slot(question: str) -> None:
 
 @given(st.text() | st.lists(st.sampled_from(["<", "|", "im_end", "|>", "</s>", "[INST]", "<user>", "S"])).map("".join))
 def test_no_mark_of_a_turn_is_left_in_an_answer_and_all_else_stays(text: str) -> None:
-    assert plain(plain(text)) == plain(text)
-    assert plain(text).replace(" ", "") == text.replace(" ", "")
-    assert not re.search(r"<\|\w+\|>|</s>|\[INST\]|<user>|<assistant>", plain(text))
+    assert without_marks(without_marks(text)) == without_marks(text)
+    assert without_marks(text).replace(" ", "") == text.replace(" ", "")
+    assert not re.search(r"<\|\w+\|>|</s>|\[INST\]|<user>|<assistant>", without_marks(text))
 
 
 def test_code_and_markup_in_an_answer_stay_as_they_are() -> None:
     code = 'if a < b and c > d: print(f"<div>{x["y"]}</div>", a[1:2], {**z})  # <think> | > '
-    assert plain(code) == code
+    assert without_marks(code) == code
 
 
 @pytest.mark.parametrize(
@@ -292,31 +292,31 @@ SUMS = [asked(f"What is {a}+{a}?", f"Answer: {2 * a}", f"Answer: {2 * a + 1}", r
 @pytest.mark.slow
 @pytest.mark.parametrize("template", [wording("rubric"), REFERENCE], ids=["free", "guided"])
 def test_a_policy_judges_answers_and_its_babble_is_told_as_such(tmp_path: Path, template: str) -> None:
-    bench = Bench(tmp_path, SUMS, write_weights(tmp_path / "weights", 0.9, babble=0.2))
-    judgments = bench.judge(Rubric(template=template))
+    unjudged = Unjudged(tmp_path, SUMS, write_weights(tmp_path / "weights", 0.9, babble=0.2))
+    judgments = unjudged.judge(Rubric(template=template))
     assert len(judgments) == 3 * 40 and set(judgments["status"]) == {"ok", "unparsable"}
     failed = judgments.filter(status="unparsable")
     assert 8 <= len(failed) <= 40 and failed["score"].null_count() == len(failed)
     right, wrong = (judgments.filter(index=index)["score"].mean() for index in (0, 1))
     assert right > 4 and wrong < 2  # type: ignore[operator]
-    words = bench.store.sql("select j.score, g.text from judgments j join generations g on g.id = j.trace")
+    words = unjudged.store.sql("select j.score, g.text from judgments j join generations g on g.id = j.trace")
     assert len(words) == 120
     assert all((score is None) == ("Score:" not in text) for score, text in words.rows())
 
 
 @pytest.mark.slow
 def test_judging_again_asks_nothing(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, SUMS, write_weights(tmp_path / "weights", 0.9))
-    first = bench.judge(Rubric())
-    made = bench.store.sql("select count(*) from generations").item()
-    assert bench.judge(Rubric()).equals(first)
-    assert bench.store.sql("select count(*) from generations").item() == made
+    unjudged = Unjudged(tmp_path, SUMS, write_weights(tmp_path / "weights", 0.9))
+    first = unjudged.judge(Rubric())
+    made = unjudged.store.sql("select count(*) from generations").item()
+    assert unjudged.judge(Rubric()).equals(first)
+    assert unjudged.store.sql("select count(*) from generations").item() == made
 
 
 def test_a_question_that_does_not_fit_is_refused_and_the_others_are_judged(tmp_path: Path) -> None:
     long = asked("What is 1+1?", "Answer: 2 " + "well, " * 400, "Answer: 2")
     weights = write_weights(tmp_path / "weights", 1.0, context=400)
-    judgments = Bench(tmp_path, [long], weights).judge(Rubric(model=THREE))
+    judgments = Unjudged(tmp_path, [long], weights).judge(Rubric(model=THREE))
     assert judgments["status"].to_list() == ["refused"] * 3 + ["ok"] * 3
 
 
@@ -327,7 +327,7 @@ def test_a_judge_of_noise_holds_the_run_and_says_so(tmp_path: Path) -> None:
         toy, base=str(weights), prompts=Sums(4, 0, 4), judges=(Rubric(),), keep=(Best(1),), iterations=1,
         exam=replace(toy.exam, prompts=Sums(4, 5, 9)),
     )  # fmt: skip
-    notes = [progress.note for progress in spin(lambda iteration: recipe, tmp_path / "home")]
+    notes = [progress.note for progress in iterate(lambda iteration: recipe, tmp_path / "home")]
     store = Store(tmp_path / "home" / "flywheel.duckdb")
     reason = queries.decisions(store, str(store.sql("select id from runs").item()))["reason"][-1]
     told = f"judge {Rubric().name} gave none of 64 answers a score (votes: 192 unparsable)"
@@ -340,6 +340,6 @@ def test_a_little_model_that_knows_nothing_crashes_nothing(tmp_path: Path) -> No
     weights = write_llama(tmp_path, 0, max_position_embeddings=2048)
     rows = [asked("What is 1+1?", *WEIRD), asked("What?", "x" * 3000)]
     sampling = Sampling(n=2, temperature=1.0, max_tokens=6)
-    judgments = Bench(tmp_path, rows, weights, "local").judge(Rubric(model=Asked(sampling=sampling)))
+    judgments = Unjudged(tmp_path, rows, weights, "local").judge(Rubric(model=Asked(sampling=sampling)))
     assert judgments["status"].to_list() == ["unparsable"] * 12 + ["refused"] * 2
     assert judgments["score"].null_count() == 14 and judgments["detail"].null_count() == 0

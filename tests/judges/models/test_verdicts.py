@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from judges.models.comparisons import verdict
+from judges.models.comparisons import verdict_after_thought
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ from judges.models.comparisons import verdict
     ],
 )
 def test_an_operator_belongs_to_the_verdict(reply: str, said: str) -> None:
-    assert verdict(reply) == said
+    assert verdict_after_thought(reply) == said
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_an_operator_belongs_to_the_verdict(reply: str, said: str) -> None:
     ],
 )
 def test_a_verdict_is_read_however_models_write_it(reply: str, said: str) -> None:
-    assert verdict(reply) == said
+    assert verdict_after_thought(reply) == said
 
 
 @pytest.mark.parametrize(
@@ -140,20 +140,20 @@ def test_a_verdict_is_read_however_models_write_it(reply: str, said: str) -> Non
     ],
 )
 def test_what_names_no_winner_or_could_name_two_is_no_verdict(reply: str) -> None:
-    assert verdict(reply) is None
+    assert verdict_after_thought(reply) is None
 
 
 def test_labels_must_agree_unless_the_last_one_is_called_final() -> None:
-    assert verdict("[[A>>B]], that is [[A>B]]") == "a"
-    assert verdict("A: [[A>B]]\nB: [[B>A]]\nFinal verdict: [[A>B]]") == "a"
-    assert verdict("Final verdict on A: [[A>B]]\nFinal verdict: [[B>A]]") is None
+    assert verdict_after_thought("[[A>>B]], that is [[A>B]]") == "a"
+    assert verdict_after_thought("A: [[A>B]]\nB: [[B>A]]\nFinal verdict: [[A>B]]") == "a"
+    assert verdict_after_thought("Final verdict on A: [[A>B]]\nFinal verdict: [[B>A]]") is None
 
 
 def test_what_is_only_thought_is_no_verdict_and_the_markers_are_the_callers() -> None:
-    assert verdict("<think>Verdict: A?</think>Verdict: B") == "b"
-    assert verdict("«Verdict: A?»Verdict: B, I think", (("«", "»"),)) == "b"
-    assert verdict("«Verdict: A", (("«", "»"),)) is None
-    assert verdict("<think>Verdict: A", ()) == "a"
+    assert verdict_after_thought("<think>Verdict: A?</think>Verdict: B") == "b"
+    assert verdict_after_thought("«Verdict: A?»Verdict: B, I think", (("«", "»"),)) == "b"
+    assert verdict_after_thought("«Verdict: A", (("«", "»"),)) is None
+    assert verdict_after_thought("<think>Verdict: A", ()) == "a"
 
 
 PIECES = [
@@ -181,7 +181,10 @@ PIECES = [
 def test_to_swap_the_letters_swaps_the_winner(reply: str) -> None:
     swapped = reply.translate(str.maketrans("AB", "BA"))
     if not set("ab12") & set(reply):  # which are letters of words, too
-        assert verdict(swapped) == {"a": "b", "b": "a", "tie": "tie", None: None}[verdict(reply)]
+        assert (
+            verdict_after_thought(swapped)
+            == {"a": "b", "b": "a", "tie": "tie", None: None}[verdict_after_thought(reply)]
+        )
 
 
 @pytest.mark.parametrize(
@@ -189,5 +192,5 @@ def test_to_swap_the_letters_swaps_the_winner(reply: str) -> None:
 )
 def test_a_long_reply_is_read_in_no_time(piece: str) -> None:
     started = time.process_time()
-    verdict("Verdict: A " + piece * 1000)
+    verdict_after_thought("Verdict: A " + piece * 1000)
     assert time.process_time() - started < 2

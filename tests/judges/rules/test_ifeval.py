@@ -12,7 +12,7 @@ from flywheel.errors import EngineMissing, RecipeError
 from flywheel.store.schema import SUBJECTS
 from judges.rules.instructions.constraints import Constraints
 from judges.rules.instructions.ifeval import KINDS, instruction, variants
-from judges.rules.instructions.splitters import capitals, sentences, words
+from judges.rules.instructions.splitters import capitals, sentences, word_count
 
 detecting = pytest.mark.skipif(importlib.util.find_spec("langdetect") is None, reason="langdetect is not installed")
 ENGLISH = "the weather is fine today and everybody goes for a walk along the river"
@@ -211,7 +211,7 @@ def test_sentences_end_where_punkt_ends_them(text: str, count: int) -> None:
 
 
 def test_words_and_capitals_are_split_as_published() -> None:
-    assert words("it's a well-made wheel") == 6
+    assert word_count("it's a well-made wheel") == 6
     assert capitals("I'M in the U.S., AND/OR \"NASA's\" (CIA), DON'T: A1 a") == 9
     assert capitals("CANNOT I’M -- x") == 4
 

@@ -13,11 +13,11 @@ import pytest
 
 from flywheel.errors import EngineError, EngineMissing, RecipeError
 from flywheel.processes import pool
-from flywheel.processes.supervised import leashed
+from flywheel.processes.supervised import supervised
 from flywheel.protocols import Judge, Verdict
 from flywheel.store.schema import SUBJECTS, VOTES
 from judges.rules.math import verify
-from judges.rules.math.verify import Item, MathVerify, grade
+from judges.rules.math.verify import MathItem, MathVerify, grade_math
 from tests import PUBLIC
 from tests.judges.rules.math_forms import rows
 
@@ -292,11 +292,11 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
     @contextmanager
     def counting(*args: Any, **options: Any) -> Iterator[Any]:
-        with leashed(*args, **options) as process:
+        with supervised(*args, **options) as process:
             groups.append(process.pid)
             yield process
 
-    monkeypatch.setattr(pool, "leashed", counting)
+    monkeypatch.setattr(pool, "supervised", counting)
     yield groups
 
 
@@ -384,11 +384,11 @@ def test_a_worker_that_cannot_start_is_an_error_and_not_a_verdict(
 def test_equal_questions_are_asked_once_and_nothing_needs_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
 
-    def counting(items: Sequence[Item], timeout: float) -> list[Verdict]:
+    def counting(items: Sequence[MathItem], timeout: float) -> list[Verdict]:
         asked.append(len(items))
-        return grade(items, timeout)
+        return grade_math(items, timeout)
 
-    monkeypatch.setattr(verify, "grade", counting)
+    monkeypatch.setattr(verify, "grade_math", counting)
     assert scores([("#### 5", "5"), ("so: #### 5", "5"), ("#### 6", "5")] * 100) == [1.0, 1.0, 0.0] * 100
     assert asked == [2]
     with counted(monkeypatch) as groups:

@@ -7,7 +7,7 @@ import pytest
 from judges.rules.answers import Numeric
 from judges.rules.math.notation import tidy
 from judges.rules.math.shapes import kind, near, numeral
-from judges.rules.math.wording import in_words, quantity, said
+from judges.rules.math.wording import answer_words, number_said, quantity
 from judges.rules.numerals import first_number, last_number, one_number
 from tests.judges.rules.test_answers import verdict
 
@@ -99,15 +99,15 @@ def test_what_words_say_of_a_number() -> None:
         "2^{10}": None,
     }
     for text, values in said_of.items():
-        found = said(tidy(text), marked=True)
+        found = number_said(tidy(text), marked=True)
         assert values == (None if found is None else [number.value for number in found])
 
 
 def test_words_are_kept_in_order_and_products_are_no_words() -> None:
-    assert in_words("The \\text{Cat}.") == ("the cat",)
-    assert in_words("Ben, Arnold") == in_words("arnold and ben") == ("arnold", "ben")
-    assert [in_words(text) for text in ("ab", "xyz", "lwh", "at", "A", "x = 5", "5 cats")] == [None] * 7
-    assert in_words("ABC") == ("abc",)
+    assert answer_words("The \\text{Cat}.") == ("the cat",)
+    assert answer_words("Ben, Arnold") == answer_words("arnold and ben") == ("arnold", "ben")
+    assert [answer_words(text) for text in ("ab", "xyz", "lwh", "at", "A", "x = 5", "5 cats")] == [None] * 7
+    assert answer_words("ABC") == ("abc",)
 
 
 def test_brackets_and_bases() -> None:

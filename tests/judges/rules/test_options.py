@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from judges.rules.options import chosen
+from judges.rules.options import chosen_option
 from tests import PUBLIC
 
 DATA = PUBLIC / "bbh"
@@ -29,7 +29,7 @@ LETTERS = "ABCDEFGHIJ"
     ],
 )
 def test_the_last_announcement_or_else_the_conclusion_counts(text: str) -> None:
-    assert chosen(text, "ABCD") == "B"
+    assert chosen_option(text, "ABCD") == "B"
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_the_last_announcement_or_else_the_conclusion_counts(text: str) -> None:
     ],
 )
 def test_where_no_option_or_more_than_one_is_chosen_there_is_none(text: str) -> None:
-    assert chosen(text, "ABCD") is None
+    assert chosen_option(text, "ABCD") is None
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_where_no_option_or_more_than_one_is_chosen_there_is_none(text: str) -> 
     ],
 )
 def test_words_and_formulas_are_no_options(text: str, option: str | None) -> None:
-    assert chosen(f"Answer: {text}", LETTERS) == option
+    assert chosen_option(f"Answer: {text}", LETTERS) == option
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_words_and_formulas_are_no_options(text: str, option: str | None) -> Non
     ],
 )
 def test_numbers_as_options_are_told_from_quantities(text: str, option: str | None) -> None:
-    assert chosen(f"The answer is {text}", "12345") == option
+    assert chosen_option(f"The answer is {text}", "12345") == option
 
 
 def test_long_strange_texts_take_no_time() -> None:
@@ -93,7 +93,7 @@ def test_long_strange_texts_take_no_time() -> None:
         "Answer: A, ",
         "so ",
     ):
-        chosen(piece * (20_000 // len(piece)), "ABCD")
+        chosen_option(piece * (20_000 // len(piece)), "ABCD")
 
 
 BBH = [
@@ -110,4 +110,4 @@ def test_every_target_of_bbh_is_itself_in_every_form_and_no_other() -> None:
     options = sorted(target for target in targets if len(target) == 3 and target[0] == "(" and target[2] == ")")
     assert len(options) > 10
     for target in options:
-        assert {chosen(form.format(a=target, b=target[1]), "ABCDEFGHIJKLMNOPQR") for form in BBH} == {target[1]}
+        assert {chosen_option(form.format(a=target, b=target[1]), "ABCDEFGHIJKLMNOPQR") for form in BBH} == {target[1]}

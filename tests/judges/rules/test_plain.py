@@ -14,7 +14,7 @@ from judges.rules.answers import Exact
 from judges.rules.code import UnitTests
 from judges.rules.format import Choice, JsonSchema, Regex
 from judges.rules.instructions.constraints import Constraints
-from judges.rules.plain import announced, plain, trimmed
+from judges.rules.plain import announced, plain_answer, trimmed
 from judges.rules.reasoning_gym import Gym
 
 
@@ -166,5 +166,5 @@ def test_other_markers_can_be_said_and_name_another_judge() -> None:
 
 def test_long_strange_answers_take_no_time() -> None:
     for piece in ("\n", ". ", "A. ", "**", '"', "$", "\\text{", "Answer:", "( ", "Aaaa", "...a", "- ", "`", "```\n"):
-        plain(piece * (20_000 // len(piece)))
+        plain_answer(piece * (20_000 // len(piece)))
         trimmed(piece * (20_000 // len(piece)) + "z")

@@ -6,7 +6,7 @@ from pathlib import Path
 from textwrap import dedent
 
 from flywheel.protocols import Verdict
-from judges.sandbox.checker import Item
+from judges.sandbox.checker import ProgramItem
 from tests import ROOT
 
 FOLDERS = (ROOT, Path.home(), Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"), Path("/etc"), Path("/usr/lib"))
@@ -31,13 +31,13 @@ class Attack:
     files: bool = False
     slow: bool = False
 
-    def item(self, ports: list[int]) -> Item:
+    def item(self, ports: list[int]) -> ProgramItem:
         """The answer with its tests."""
         values = {"FOLDERS": [str(folder) for folder in FOLDERS], "TOKEN": TOKEN, "PORTS": ports}
         code, tests = HONEST + dedent(self.code), self.tests
         for name, value in values.items():
             code, tests = code.replace(name, repr(value)), tests.replace(name, repr(value))
-        return Item("", code, tests, None, True)
+        return ProgramItem("", code, tests, None, True)
 
     def deserves(self, verdict: Verdict) -> bool:
         """Whether the verdict is the right one."""

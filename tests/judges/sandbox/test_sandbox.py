@@ -21,9 +21,9 @@ from flywheel.store.schema import SUBJECTS, VOTES
 from judges.rules.code import UnitTests
 from judges.sandbox import run as sandbox
 from judges.sandbox import seccomp
-from judges.sandbox.checker import Item
+from judges.sandbox.checker import ProgramItem
 from judges.sandbox.confine import Limits
-from judges.sandbox.run import Isolation, grade, problem, report
+from judges.sandbox.run import Isolation, grade_programs, problem, report
 from tests import PUBLIC, ROOT
 from tests.bars.sandbox import LIMITS, adopting, survivors, tried, witnesses
 from tests.judges.sandbox.attacks import ATTACKS, HONEST
@@ -51,7 +51,7 @@ def row(text: str, tests: str | None = TESTS, meta: Any = None) -> dict[str, Any
 
 
 def run(code: str, tests: str) -> Verdict:
-    (found,) = grade([Item("", code, tests, None, True)], Limits(), "namespaces")
+    (found,) = grade_programs([ProgramItem("", code, tests, None, True)], Limits(), "namespaces")
     return found
 
 
@@ -185,7 +185,9 @@ PROGRAMS = [
 
 @isolated
 def test_honest_programs_are_not_hindered() -> None:
-    found = grade([Item("", code, tests, None, True) for code, tests in PROGRAMS], Limits(), "namespaces")
+    found = grade_programs(
+        [ProgramItem("", code, tests, None, True) for code, tests in PROGRAMS], Limits(), "namespaces"
+    )
     assert not [(code, verdict) for (code, _), verdict in zip(PROGRAMS, found, strict=True) if verdict != RIGHT]
 
 
@@ -225,8 +227,10 @@ def test_an_attack_ends_as_what_it_is_and_leaves_nothing(name: str, watched: Wat
 def test_an_honest_answer_among_hostile_ones_is_not_disturbed() -> None:
     hostile = ["an early exit", "a printed verdict", "killing everybody", "a daemon", "10 GB of output", "a crash"]
     items = [ATTACKS[name].item([1, 1]) for name in hostile]
-    honest = [Item("", HONEST, f"assert f({number}) == {number + 1}", None, True) for number in range(len(items))]
-    found = grade([item for pair in zip(items, honest, strict=True) for item in pair], LIMITS, "namespaces")
+    honest = [
+        ProgramItem("", HONEST, f"assert f({number}) == {number + 1}", None, True) for number in range(len(items))
+    ]
+    found = grade_programs([item for pair in zip(items, honest, strict=True) for item in pair], LIMITS, "namespaces")
     assert found[1::2] == [RIGHT] * len(honest)
 
 
@@ -238,7 +242,9 @@ def test_nothing_is_left_when_the_judge_itself_is_killed(tmp_path: Path) -> None
         if judge == 0:
             sandbox.tempfile.tempdir = str(tmp_path)
             with suppress(BaseException):
-                grade([Item("", "while True: pass", TESTS, None, True)] * 20, Limits(seconds=60), "namespaces")
+                grade_programs(
+                    [ProgramItem("", "while True: pass", TESTS, None, True)] * 20, Limits(seconds=60), "namespaces"
+                )
             os._exit(0)
         time.sleep(1.5)
         os.kill(judge, 9)
@@ -254,14 +260,14 @@ def test_equal_answers_run_once_and_nothing_needs_no_sandbox(monkeypatch: pytest
     assert judged(*({"text": HONEST, "reference": TESTS} for _ in range(3))) == [RIGHT] * 3
     assert judged() == []
     assert asked == [1, 0]
-    monkeypatch.setattr("flywheel.processes.supervised.leashed", None)
+    monkeypatch.setattr("flywheel.processes.supervised.supervised", None)
     assert judged({"text": HONEST, "reference": None})[0][0] == "error"
 
 
 def test_a_machine_that_cannot_isolate_refuses_in_a_clear_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("judges.sandbox.run.problem", lambda isolation: "unshare: Operation not permitted")
     with pytest.raises(EngineMissing, match=r"cannot shut in .*unshare: Operation.*UnitTests\(isolation='limits'\)"):
-        grade([Item("", HONEST, TESTS, None, True)], Limits(), "namespaces")
+        grade_programs([ProgramItem("", HONEST, TESTS, None, True)], Limits(), "namespaces")
     assert report().startswith("none: ")
     monkeypatch.setattr("judges.sandbox.run.problem", lambda isolation: None if isolation == "limits" else "no")
     assert report() == "limits only, code could read and write your files: no"

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from self_rewarding_lab_toy import duel
+from self_rewarding_lab_toy import pairwise
 from self_rewarding_lab_toy import recipe as self_rewarding
 
 from flywheel import Recipe, load
@@ -11,5 +11,5 @@ from flywheel import Recipe, load
 def recipe(iteration: int) -> Recipe:
     """What changes from one iteration to the next is as shipped."""
     shipped = load("meta-rewarding-lab", iteration)
-    meta = replace(shipped.meta, judge=duel) if shipped.meta else None
+    meta = replace(shipped.meta, judge=pairwise) if shipped.meta else None
     return replace(self_rewarding, name=shipped.name, meta=meta, pick=shipped.pick)

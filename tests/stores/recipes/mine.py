@@ -18,7 +18,7 @@ from flywheel.recipe.recipe import Alarm, Exam, Gate, Recipe
 from flywheel.store.ids import content_id
 from flywheel.store.schema import VOTES, Chat, prompts_frame
 from judges.ensembles import Jury
-from judges.models.pairwise import Duel
+from judges.models.pairwise import Pairwise
 from judges.rules.answers import Numeric
 
 WORDING = Path(__file__).with_name("mine.txt").read_text(encoding="utf-8")
@@ -166,7 +166,12 @@ recipe = Recipe(
     base=WEIGHTS,
     prompts=sums,
     sampling=Sampling(n=4, temperature=0.9, max_tokens=30),
-    judges=(Any5(), Chatter(), Duel(model=Asked(sampling=words), neighbours=1), Jury(members=(Chatter(0.5), right))),
+    judges=(
+        Any5(),
+        Chatter(),
+        Pairwise(model=Asked(sampling=words), neighbours=1),
+        Jury(members=(Chatter(0.5), right)),
+    ),
     gold=right,
     keep=(ended, Longer(than=4), Cap(3)),
     pick=first_over_last,

@@ -28,13 +28,13 @@ shipped = load("self-rewarding-lab")
 assert shipped.warm_start
 families = tuple(easy(family) for family in shipped.prompts.families)
 worked, _, graded, compared = shipped.warm_start.examples.sources
-rubric, duel = replace(shipped.judges[0], template=GRADE), replace(compared.meta, template=COMPARE)
+rubric, pairwise = replace(shipped.judges[0], template=GRADE), replace(compared.meta, template=COMPARE)
 human = replace(
     shipped.warm_start.examples,
     sources=(
         *(replace(worked, families=families, each=3),) * 2,
         replace(graded, families=families, judge=rubric, each=3),
-        replace(compared, families=families, judge=rubric, meta=duel, each=2),
+        replace(compared, families=families, judge=rubric, meta=pairwise, each=2),
     ),
 )
 recipe = replace(
