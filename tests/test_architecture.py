@@ -214,17 +214,21 @@ def file_lengths() -> Iterator[tuple[str, int]]:
         yield path.relative_to(ROOT).as_posix(), len(path.read_text(encoding="utf-8").splitlines())
 
 
-def test_no_public_name_means_more_than_two_things() -> None:
+def names_with_many_meanings() -> dict[str, list[str]]:
+    """Public names that more than HOMES_OF_A_NAME modules define, with these modules."""
     homes: dict[str, list[str]] = {}
     for module, tree in TREES.items():
         for name in public_names(tree) if not module.startswith("flows/recipes/") else ():
             homes.setdefault(name, []).append(module)
-    wrong = {
+    return {
         name: modules
         for name, modules in homes.items()
         if len(modules) > HOMES_OF_A_NAME and name not in SHARED_NAMES | MEMBERS_OF_KINDS
     }
-    assert not wrong
+
+
+def test_no_public_name_means_more_than_two_things() -> None:
+    assert not names_with_many_meanings()
 
 
 def public_names(tree: ast.Module) -> set[str]:
