@@ -1,10 +1,12 @@
 """Inputs of scripts that `tests/cases` lacks are found, whichever way a script says them."""
 
+import importlib
 from pathlib import Path
 
 import pytest
 
 from tests.cases.inputs import inputs, known
+from tests.cases.old_names import HOMES, RENAMED, found
 
 HERE = Path(__file__).with_name("cases")
 LINE = "bad = check(MathVerify(), [('Answer: 11 5/6', '71/6', {})])\n"
@@ -46,3 +48,11 @@ def test_an_input_that_is_here_is_found(tmp_path: Path, script: str) -> None:
 )
 def test_an_input_that_is_not_here_is_told(tmp_path: Path, script: str, lacks: str) -> None:
     assert missing(tmp_path, script) == [lacks]
+
+
+def test_every_earlier_name_has_a_home() -> None:
+    for module, homes in HOMES.items():
+        for home in homes.split():
+            assert importlib.import_module(home), module
+    for module, names in RENAMED.items():
+        assert all(callable(found(module, name)) for name in names)

@@ -2,8 +2,8 @@
 
     python -m tests.bars.adding
 
-For each page: the files that were touched with the lines (blank ones aside) that went into them. Largest files: a method
-25 lines, a rule 15, a filter 12, an engine 60 in one file beside its row in the table.
+For each page: the files that were touched, with the lines (blank ones aside) that went into them. Largest files: a
+method 25 lines, a rule 15, a filter 12, an engine 60 in one file beside its row in the table.
 """
 
 import json

@@ -52,7 +52,8 @@ class Script(NamedTuple):
 
 def environment(folder: Path) -> Mapping[str, str]:
     """For a process that leaves its files in the folder and takes our code from here."""
-    return {"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder)}
+    path = os.pathsep.join([str(folder), str(ROOT)])
+    return {"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": path, "TMPDIR": str(folder)}
 
 
 def ended(argv: list[str], folder: Path, seconds: float) -> int:
@@ -112,6 +113,7 @@ def main() -> int:
     value: dict[str, Any] = {}
     ok = True
     with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "sitecustomize.py").write_text("from tests.cases.old_names import install\ninstall()\n")
         if not options.only:
             value["copy"] = copied = copy_run(Path(folder))
             ok = copied.keys() == {"passed", "code"} and copied["passed"] > 0 and copied["code"] == 0

@@ -2,8 +2,8 @@
 
     python -m tests.bars.house
 
-Arrows between rooms, circles between files, modules in the fullest room, lines of the longest file but declarations, and
-of functions, public names in more than two modules.
+Arrows between rooms, circles between files, modules in the fullest room, lines of the longest file but declarations and
+of functions, public names that more than two modules define.
 """
 
 import ast
