@@ -68,7 +68,7 @@ class _Reach:
     """All that is reached from one part, each thing once: `texts` by name."""
 
     def __init__(self, module: str) -> None:
-        self.package, self.folder = module.partition(".")[0], shipped_in(module)
+        self.package, self.folder, self.file = module.partition(".")[0], shipped_in(module), file_of(module)
         self.texts: dict[str, str] = {}
         self.unseen: list[str] = []
         self.known: list[Any] = []  # kept, so that no id is given to another object
@@ -180,7 +180,7 @@ class _Reach:
         if isinstance(value, VALUE_TYPES):
             return repr(value)
         if isinstance(value, Path):
-            return value.name  # where a checkout lies says nothing
+            return "" if self.file and self.file.is_relative_to(value) else value.name  # where a part lies says nothing
         if isinstance(value, re.Pattern):
             return f"{value.pattern!r} {value.flags}"
         if isinstance(value, Mapping):

@@ -115,7 +115,7 @@ def test_judges_that_ask_a_model_are_asked_once(write: Callable[..., Path], tmp_
     assert code == 0, err
     rows = [json.loads(line) for line in out.splitlines()]
     found = {(row["judge"].partition("#")[0], row["measure"]): row["value"] for row in rows}
-    assert found["Rubric", "accuracy"] > 0.7 and found["Pairwise", "verdict accuracy"] > 0.7
+    assert found["Rubric", "accuracy"] > 0.7 and found["Duel", "verdict accuracy"] > 0.7
     store = Store(tmp_path / STORE)
     asked = store.sql("select count(*) from generations where role = 'judgment'").item()
     assert asked == 2 * 40 + 2 * 2 * 20

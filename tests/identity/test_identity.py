@@ -1,6 +1,7 @@
 """Ids last while what they name means the same, and change when it does not."""
 
 import dataclasses
+import importlib.util
 import json
 import sys
 import textwrap
@@ -344,3 +345,18 @@ def test_a_shipped_part_that_was_edited_is_told(monkeypatch):
     monkeypatch.setattr(shipped, "recorded", lambda: edited)
     (remark,) = shipped.remarks(replace(load("toy"), judges=(Rubric(),)))
     assert remark.startswith("Rubric is not as it was shipped")
+
+
+def test_the_folder_that_a_part_lies_in_says_nothing_and_any_other_does(tmp_path: Path) -> None:
+    def hash_in(folder: str, constant: str) -> str:
+        path = tmp_path / folder / "placed.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"from pathlib import Path\nHERE = {constant}\ndef place():\n    return HERE\n")
+        spec = importlib.util.spec_from_file_location("placed", path)
+        assert spec and spec.loader
+        sys.modules["placed"] = module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return code_of(module.place).hash
+
+    assert hash_in("a", "Path(__file__).parent") == hash_in("b", "Path(__file__).parent")
+    assert hash_in("a", "Path('/data/v1')") != hash_in("a", "Path('/data/v2')")
