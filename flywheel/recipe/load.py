@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import linecache
 import re
 import sys
 import traceback
@@ -15,7 +16,7 @@ from flywheel.identity.shipped import recorded
 from flywheel.recipe.overrides import override, unknown, unknown_field
 from flywheel.recipe.places import means
 from flywheel.recipe.recipe import Recipe
-from flywheel.root import ROOT
+from flywheel.root import PACKAGES_BESIDE, ROOT
 
 RECIPES = ROOT / "flows" / "recipes"
 UNEXPECTED = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
@@ -84,12 +85,13 @@ def _blame(path: Path, error: Exception) -> FlywheelError:
     if not frames:
         return RecipeError(f"{path}: {type(error).__name__}: {error}")
     frame, line = frames[-1]
-    return RecipeError(f"{path}, line {line}: {_meant(error, {**frame.f_globals, **frame.f_locals})}")
+    names = {**frame.f_globals, **frame.f_locals}
+    return RecipeError(f"{path}, line {line}: {_meant(error, names, linecache.getline(str(path), line))}")
 
 
-def _meant(error: Exception, names: dict[str, Any]) -> str:
+def _meant(error: Exception, names: dict[str, Any], line: str) -> str:
     if isinstance(error, ImportError):
-        return f"{type(error).__name__}: {error}{_moved(error)}"
+        return f"{type(error).__name__}: {error}{_moved(error, line)}"
     found = UNEXPECTED.match(str(error))
     if not found:
         return f"{type(error).__name__}: {error}"
@@ -103,13 +105,25 @@ def _shipped_kind(name: str) -> Any:
     return known and getattr(importlib.import_module(known["module"]), name, None)
 
 
-def _moved(error: ImportError) -> str:
-    """Where a shipped part of the name that was asked for is now, or what it is called."""
-    wanted = re.search(r"cannot import name '(\w+)'", str(error))
-    name = wanted[1] if wanted else ""
+def _moved(error: ImportError, line: str) -> str:
+    """Where that is now which a line imports from us."""
+    if (error.name or "").partition(".")[0] not in ("flywheel", *PACKAGES_BESIDE):
+        return ""
+    names = re.findall(r"\w+", line.partition(" import ")[2]) or _parts_of(str(error.name))
+    homes = [f"{name} is {home} now" for name in names if (home := _home(name)) is not None]
+    return f": {', '.join(homes)}" if homes else ""
+
+
+def _home(name: str) -> str | None:
+    """Where something of ours is, and by which name; None if we have nothing of the name."""
     for now, part in recorded().items():
         if name == now or name in part["before"]:
-            return f": it is now {now} in {part['module']}"
-    parts = sorted(now for now, part in recorded().items() if error.name in part["modules"])
-    homes = {now: recorded()[now]["module"] for now in parts}
-    return f": {', '.join(f'{now} is in {home} now' for now, home in homes.items())}" if homes else ""
+            return f"{'' if name == now else f'{now} '}in {part['module']}"
+    defined = re.compile(rf"^(?:class |def |)(?:{re.escape(name)})\b(?=[:(]| = )", re.M)
+    files = (file for package in ("flywheel", *PACKAGES_BESIDE) for file in sorted((ROOT / package).rglob("*.py")))
+    found = next((file for file in files if defined.search(file.read_text(encoding="utf-8"))), None)
+    return None if found is None else f"in {'.'.join(found.relative_to(ROOT).with_suffix('').parts)}"
+
+
+def _parts_of(module: str) -> list[str]:
+    return sorted(name for name, part in recorded().items() if module in part["modules"])

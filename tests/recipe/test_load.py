@@ -345,3 +345,33 @@ def test_prompts_that_do_not_fit_the_context_are_told_before_any_work(recipe: Re
     check_recipe(local)
     long = override(local, ["prompts.first=16", "prompts.last=21"])
     assert "prompts: 1 of 5 prompts do not fit the model's context of 128 tokens" in problems(long)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("from flywheel.recipe import Recipe", "Recipe is in flywheel.recipe.recipe now"),
+        ("from judges.rubric import Rubric", "Rubric is in judges.models.rubric now"),
+        ("from judges.duel import Duel", "Duel is Pairwise in judges.models.pairwise now"),
+        (
+            "from filters.keep import Correct, Cap",
+            "Correct is in filters.score_filters now, Cap is in",
+        ),
+        (
+            "from flywheel.tables import VOTES, prompts_frame",
+            "VOTES is in flywheel.store.schema now",
+        ),
+        ("from flywheel.store import Store", "Store is in flywheel.store.store now"),
+        ("import judges.math", "MathVerify is in judges.rules.math.verify now"),
+    ],
+)
+def test_what_a_recipe_imports_from_where_it_was_is_told_with_where_it_is(line: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / "old.py").write_text(f"{line}\n")
+    with pytest.raises(RecipeError, match=f"old.py, line 1: .*: {told}"):
+        load(tmp_path / "old.py")
+
+
+def test_of_what_was_never_ours_no_place_is_told(tmp_path: Path) -> None:
+    (tmp_path / "old.py").write_text("from nowhere import Recipe\n")
+    with pytest.raises(RecipeError, match="No module named 'nowhere'$"):
+        load(tmp_path / "old.py")
