@@ -42,10 +42,15 @@ def is_address(name: str) -> bool:
     return name.startswith(("http://", "https://"))
 
 
+def known(name: str) -> EngineRow | None:
+    """The row of an engine's name or address, or None."""
+    return ENGINES[SERVER] if is_address(name) else None if name == SERVER else ENGINES.get(name)
+
+
 def row_of(name: str) -> EngineRow:
     """The row of an engine's name or address; RecipeError says what there is, the nearest first."""
-    row = ENGINES.get(SERVER if is_address(name) else name)
-    if row is None or name == SERVER:
+    row = known(name)
+    if row is None:
         raise RecipeError(f"there is no engine {name!r}: there are {engines_in_words(name)}")
     return row
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 import polars as pl
 
 from flywheel.engines.penalties import changed
-from flywheel.engines.table import ENGINES, engines_in_words, missing, row_of
+from flywheel.engines.table import engines_in_words, known, missing, row_of
 from flywheel.errors import RecipeError
 from flywheel.identity import describe, named, parts
 from flywheel.preflight.limits import rules
@@ -118,7 +118,7 @@ def _wrong_drawing(recipe: Recipe) -> Iterator[str]:
                 yield f"{path}.min_tokens is {part.min_tokens}, which is more than its max_tokens, {part.max_tokens}"
             asked = held[path.rpartition(".")[0]]
             engine = (asked.engine if isinstance(asked, Asked) else None) or recipe.engine
-            row = ENGINES.get(engine)
+            row = known(engine)
             for name, value in changed(part).items() if row and not row.penalties else ():
                 told = f"{_join(path, name)} is {value}, but the engine {engine} has no {name}"
                 yield f"{told}: leave it out, or use another"
@@ -186,7 +186,8 @@ def _with_lora(recipe: Recipe) -> bool:
 
 def _wrong_base(recipe: Recipe) -> Iterator[str]:
     base = recipe.base
-    if isinstance(base, Scratch) or not row_of(recipe.engine).real:
+    row = known(recipe.engine)
+    if isinstance(base, Scratch) or row is None or not row.real:
         return
     folder = located(base)
     if folder.is_dir():

@@ -29,7 +29,7 @@ import polars as pl
 from flywheel.store import lock
 from flywheel.store.store import Store
 from flywheel.store.schema import METRICS
-lock.PATIENCE = float(sys.argv[2])
+lock.STORE_LOCK_SECONDS = float(sys.argv[2])
 store = Store(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()
