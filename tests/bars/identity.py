@@ -46,7 +46,7 @@ def seconds(program: Path, place: str) -> float:
     settings = [part for setting in SMALL for part in ("--set", setting)]
     command = [
         "-m",
-        "flywheel.cli.app",
+        "flywheel.cli",
         "run",
         "quickstart",
         "--iterations",
