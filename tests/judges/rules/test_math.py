@@ -402,3 +402,10 @@ def test_the_timeout_is_part_of_what_the_judge_is() -> None:
     assert MathVerify().name != MathVerify(timeout=1.0).name
     with pytest.raises(RecipeError, match="positive"):
         MathVerify(timeout=0)
+
+
+def test_numbers_of_thousands_of_digits_are_compared_to_the_last() -> None:
+    found = judged(
+        [("\\boxed{7^{2100}}", "7^{2100}+1"), ("\\boxed{7^{2100}}", "7^{2100}"), ("\\boxed{2^{5000}}", "4^{2500}")]
+    )
+    assert [(status, score) for status, score, _ in found] == [("ok", 0.0), ("ok", 1.0), ("ok", 1.0)]
