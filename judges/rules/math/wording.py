@@ -43,6 +43,18 @@ NO_UNIT = re.compile(
     r"(?i)\b(?:[abe-fi-knp-rt-z]|and|or|not|plus|minus|times|to|over|by|divided|squared|cubed|mod|base|pi|sqrt|if|for|when"
     r"|where|is|are|half|hundred|thousand|million|billion|trillion|dozen)\b"
 )
+VARIABLE = re.compile(
+    r"(?<![A-Za-z\\])[A-Za-z]\s*[-+*/^]|[-+*^]\s*[A-Za-z](?![A-Za-z])|/\s*[a-zA-Z](?<![dghlms])(?![A-Za-z])"
+    r"|\d\s?[a-z](?![A-Za-z])|\^|\\sqrt|\\pi\b"
+)
+"""What makes a formula of a text around a number: x+5, 5x, 2/x, 5^{2}."""
+TYPED_FUNCTION = re.compile(r"(?<![A-Za-z\\])(?:sqrt|ln|log|sin|cos|tan|exp|pi)(?![A-Za-z])|\d!")
+TOWER = re.compile(r"\^\s*\w+\s*\^")
+"""LaTeX reads 2^3^2 from the left, where people mean it from the right."""
+RELATION = re.compile(r"[<>|]|!=|\\(?:le|ge|ne|neq|leq|geq|lt|gt|pm|mp)(?![A-Za-z])")
+FUNCTION_WORDS = frozenset(
+    ("sqrt", "log", "sin", "cos", "tan", "exp", "frac", "boxed", "left", "right", "leq", "geq", "neq")
+)
 LETTERS = re.compile(r"[A-Za-z]+")
 ONLY_WORDS = re.compile(r"[A-Za-z\s,.;:'\"!?()&-]+")
 PRODUCT = re.compile(r"(?i)[abcdxyz]+|[b-df-hj-np-tv-z]+|[a-z]|a[b-df-hj-np-tv-z]|[b-df-hj-np-tv-z]a")
@@ -74,6 +86,23 @@ def number_said(tidied: str, marked: bool) -> tuple[Number, ...] | None:
     for dropped in (NEGATED, CONDITION, REASON, ASIDE):
         text = _without(dropped, text)
     return _numbers(text, marked)
+
+
+def formula(tidied: str) -> str | None:
+    """`read` for an answer that is a formula and no number, `unclear` for one that LaTeX does not read as it is meant,
+    or that says how large a number may be; None for numbers, and for sentences."""
+    text = as_typed(tidied)
+    words = {word.lower() for word in LETTERS.findall(text) if len(word) > 2}
+    if words - FUNCTION_WORDS or len(text) > 60 or not re.search(r"\d", text):
+        return None
+    if RELATION.search(text):
+        return "unclear"
+    side = text.rpartition("=")[2]
+    if quantity(side) is not None or not re.search(r"\d", side) or TOWER.search(side):
+        return None
+    if TYPED_FUNCTION.search(side):
+        return "unclear"
+    return "read" if VARIABLE.search(side) else None
 
 
 def answer_words(tidied: str) -> tuple[str, ...] | None:

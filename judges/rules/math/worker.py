@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from judges.rules.math.notation import tidy
 from judges.rules.math.shapes import Numeral, numeral, ordered, same, unlike
-from judges.rules.math.wording import answer_words, number_said, prose, quantity, sentence
+from judges.rules.math.wording import answer_words, formula, number_said, prose, quantity, sentence
 from judges.rules.numerals import Number, spelled
 
 MEMORY = 4 << 30
@@ -75,6 +75,8 @@ def plainly(gold: Reading, given: Reading, boxed: bool, marked: bool) -> dict[st
     if gold.numeral or given.numeral:
         return worker_verdict(same_numeral(gold, given), given.text)
     if gold.number:
+        if not boxed and given.number is None and (kind := formula(given.text)):
+            return unclear(given.text) if kind == "unclear" else None
         found = (
             (given.number,)
             if given.number
@@ -104,7 +106,8 @@ def symbolically(gold: Reading, given: Reading, boxed: bool) -> dict[str, Any]:
         }
     # Around a bare number people write words; \boxed reads them as products of variables. Formulas may come without $.
     text_only = (gold.number and "\\" not in given.text) or prose(given.text)
-    ways = (True,) if boxed else (False,) if text_only else (False, True)
+    is_formula = boxed or (gold.number is not None and given.number is None and formula(given.text) is not None)
+    ways = (True,) if is_formula else (False,) if text_only else (False, True)
     read = [found for latex in ways if (found := formulas(given.text, latex))]
     if not read:
         return {"status": "unparsable", "score": None, "detail": "no answer"}

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -409,3 +410,15 @@ def test_numbers_of_thousands_of_digits_are_compared_to_the_last() -> None:
         [("\\boxed{7^{2100}}", "7^{2100}+1"), ("\\boxed{7^{2100}}", "7^{2100}"), ("\\boxed{2^{5000}}", "4^{2500}")]
     )
     assert [(status, score) for status, score, _ in found] == [("ok", 0.0), ("ok", 1.0), ("ok", 1.0)]
+
+
+@pytest.mark.parametrize("mark", ["Answer: ", "#### "])
+def test_a_formula_without_a_box_is_not_the_number_in_it(mark: str) -> None:
+    formulas = ("5x", "12a", "x + 5", "2x + 3", "y = 2x + 3", "n - 1", "x/2", "2/x", "4 + 3i", "5√3", "5²")
+    doubtful = ("2*pi", "3*sqrt(2)", "ln 2", "4!", "x > 5", "x ≥ 5", "x ≠ 5", "±5", "|x| = 5")
+    found = judged([(mark + text, re.findall(r"\d+", text)[-1]) for text in (*formulas, *doubtful)])
+    assert [status for status, _, _ in found] == ["ok"] * len(formulas) + ["unparsable"] * len(doubtful)
+    assert not any(score for _, score, _ in found)
+    right = ("x = 5", "5 m", "5 km/h", "5 V", "$5", "9 - 4 = 5", "n = 5", "5 A")
+    assert {score for _, score, _ in judged([(mark + text, "5") for text in right])} == {1.0}
+    assert judged([(f"{mark}x+5", "x+5"), (f"{mark}5²", "25")])[0][1] == judged([(f"{mark}5²", "25")])[0][1] == 1.0
