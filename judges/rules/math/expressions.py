@@ -76,12 +76,13 @@ def same_number(one: Any, other: Any) -> bool | None:
     numbers = (isinstance(part, Expr) and part.is_number and part.is_finite is not False for part in pair)
     if not all(numbers) or _unevaluated(*pair):
         return None
+    rough = [part.evalf(15) for part in pair]
     if any(part.has(Float) for part in pair):
-        values = [part.evalf(15) for part in pair]
-        if not all((value.is_Float and value.is_finite) or value.is_Rational for value in values):
+        if not all((value.is_Float and value.is_finite) or value.is_Rational for value in rough):
             return None
-        return near(*(Fraction(str(value)) for value in values))
-    if all((part.evalf(15).is_Float and abs(part.evalf(15)) < LARGE) or part.is_Rational for part in pair):
+        return near(*(Fraction(str(value)) for value in rough))
+    small = (value.is_Float and abs(value) < LARGE for value in rough)
+    if all(is_small or part.is_Rational for is_small, part in zip(small, pair, strict=True)):
         pair = (one.doit(), other.doit())
         if all(part.is_Rational for part in pair):
             return bool(pair[0] == pair[1])
